@@ -1,0 +1,1 @@
+"""Composition of the gateway: `build(settings, open_resources)` gives an ASGI application."""

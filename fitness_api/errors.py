@@ -1,0 +1,72 @@
+"""What the gateway itself refuses. Domain errors live in their packages; `problems` maps all of them to HTTP.
+
+    ApiError
+      ├─ MalformedBody          the body is not JSON/msgpack, or not compressed as it claims
+      ├─ InvalidBody            the body is well-formed and wrong; carries JSON Pointers
+      ├─ BodyTooLarge           over the bound, before or after decompression
+      ├─ UnsupportedMediaType   Content-Type or Content-Encoding that we do not read
+      ├─ NotAcceptable          Accept that we cannot write
+      ├─ NotAuthenticated       no token, or one that does not hold
+      ├─ InsufficientScope      a valid token without the scope
+      └─ NotFound               no such thing for this caller
+"""
+
+from dataclasses import dataclass
+
+
+class ApiError(Exception):
+    """Base of the gateway's own refusals; never raised itself."""
+
+
+class MalformedBody(ApiError):
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+
+
+@dataclass(frozen=True)
+class Invalid:
+    """One thing wrong with a body: `pointer` is a JSON Pointer (RFC 6901) into it."""
+
+    pointer: str
+    detail: str
+
+
+class InvalidBody(ApiError):
+    def __init__(self, *errors: Invalid) -> None:
+        super().__init__("; ".join(f"{error.pointer or '/'}: {error.detail}" for error in errors))
+        self.errors = errors
+
+
+class BodyTooLarge(ApiError):
+    def __init__(self, *, limit_bytes: int) -> None:
+        super().__init__(f"The body may be at most {limit_bytes} bytes, decoded.")
+        self.limit_bytes = limit_bytes
+
+
+class UnsupportedMediaType(ApiError):
+    def __init__(self, *, got: str, supported: tuple[str, ...]) -> None:
+        super().__init__(f"{got or 'nothing'} is not supported; send one of: {', '.join(supported)}.")
+
+
+class NotAcceptable(ApiError):
+    def __init__(self, *, got: str, supported: tuple[str, ...]) -> None:
+        super().__init__(f"{got} cannot be answered; accept one of: {', '.join(supported)}.")
+
+
+class NotAuthenticated(ApiError):
+    """`error` is the OAuth error code of RFC 6750 section 3.1, left out of the header when no token came."""
+
+    def __init__(self, detail: str, *, error: str | None = "invalid_token") -> None:
+        super().__init__(detail)
+        self.error = error
+
+
+class InsufficientScope(ApiError):
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"This needs the scope {scope}.")
+        self.scope = scope
+
+
+class NotFound(ApiError):
+    def __init__(self, what: str) -> None:
+        super().__init__(f"There is no such {what}.")

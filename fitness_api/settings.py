@@ -1,0 +1,51 @@
+"""What an operator may set: environment variables named FITNESS_*, read once by the composition root.
+
+A name that begins with FITNESS_ and is none of ours is refused, so that a typo is not a silent default.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from msgspec import Meta, Struct, ValidationError, convert
+from msgspec.structs import fields
+
+PREFIX = "FITNESS_"
+
+
+class SettingsInvalid(Exception):
+    """The environment cannot be used; the message names the variable."""
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One gateway's or worker's settings.
+
+    master_key: 32 bytes in base64; every other secret (refresh tokens, signing keys at rest, cursors) is derived from
+    it, so all processes share it and none is restarted to rotate a signing key.
+    """
+
+    mongo_url: str
+    redis_url: str
+    master_key: str
+    public_url: str = "http://127.0.0.1:8080"
+    mongo_database: Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,37}$")] = "fitness"
+    mongo_pool_size: Annotated[int, Meta(ge=1, le=1000)] = 100
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8080
+    password_hashers: Annotated[int, Meta(ge=1, le=64)] = 2
+    import_workers: Annotated[int, Meta(ge=1, le=64)] = 2
+
+    def __repr__(self) -> str:
+        shown = {"host", "port", "public_url", "mongo_database"}
+        return f"Settings({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)}, …)"
+
+
+def from_environment(environ: Mapping[str, str]) -> Settings:
+    """Raises SettingsInvalid if a variable is missing, unknown, or out of its range."""
+    ours = {name[len(PREFIX) :].lower(): value for name, value in environ.items() if name.startswith(PREFIX)}
+    known = {field.name for field in fields(Settings)}
+    for name in sorted(ours.keys() - known):
+        raise SettingsInvalid(f"{PREFIX}{name.upper()} is not a setting. Known: {', '.join(sorted(PREFIX + n.upper() for n in known))}")
+    try:
+        return convert(ours, Settings, strict=False)
+    except ValidationError as error:
+        raise SettingsInvalid(str(error).replace("`$.", f"`{PREFIX}")) from None

@@ -1,0 +1,1 @@
+"""Recordings in: files from watches become workout documents and track chunks."""

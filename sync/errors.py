@@ -1,0 +1,63 @@
+"""What can go wrong in sync, as seen by its callers. Refusals of single changes are results, not errors.
+
+    SyncError
+      ├─ EnvelopeInvalid    the request around the changes is wrong; nothing was read from it
+      ├─ BatchTooLarge      more changes or bytes than one request may carry; halve it
+      ├─ UnknownDevice      the device is not registered with this account; register and send again
+      ├─ ReplicasExhausted  all 4,095 replica numbers of the account were given out
+      ├─ TooManyDevices     the account holds as many devices as it may
+      ├─ TrackConflict      a chunk id that was used for other content
+      └─ StoreUnavailable   the database did not answer in time or lost its primary; send again
+"""
+
+
+class SyncError(Exception):
+    """Base of this package's errors; never raised itself."""
+
+
+class EnvelopeInvalid(SyncError):
+    """`pointer` is a JSON Pointer into the request; an empty one is the whole of it.
+
+    `malformed` tells a body that cannot be decoded at all from one of the wrong shape.
+    """
+
+    def __init__(self, pointer: str, detail: str, *, malformed: bool = False) -> None:
+        super().__init__(detail)
+        self.pointer = pointer
+        self.malformed = malformed
+
+
+class BatchTooLarge(SyncError):
+    def __init__(self, *, max_changes: int, max_bytes: int) -> None:
+        super().__init__(f"A request may carry {max_changes} changes and {max_bytes} bytes, decoded.")
+        self.max_changes = max_changes
+        self.max_bytes = max_bytes
+
+
+class UnknownDevice(SyncError):
+    def __init__(self, device_id: str) -> None:
+        super().__init__(f"The device {device_id} is not registered with this account.")
+
+
+class ReplicasExhausted(SyncError):
+    def __init__(self) -> None:
+        super().__init__("Every replica number of this account was given out.")
+
+
+class TooManyDevices(SyncError):
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(f"An account holds at most {limit} devices; delete one first.")
+        self.limit = limit
+
+
+class TrackConflict(SyncError):
+    def __init__(self, chunk: str) -> None:
+        super().__init__(f"The chunk {chunk} exists with other content.")
+
+
+class StoreUnavailable(SyncError):
+    """Whether the write took effect is not known; every write of this package may be sent again."""
+
+    def __init__(self, detail: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
