@@ -1,30 +1,17 @@
 """What can go wrong in sync, as seen by its callers. Refusals of single changes are results, not errors.
 
-    SyncError
-      ├─ EnvelopeInvalid    the request around the changes is wrong; nothing was read from it
-      ├─ BatchTooLarge      more changes or bytes than one request may carry; halve it
-      ├─ UnknownDevice      the device is not registered with this account; register and send again
-      ├─ ReplicasExhausted  all 4,095 replica numbers of the account were given out
-      ├─ TooManyDevices     the account holds as many devices as it may
-      ├─ TrackConflict      a chunk id that was used for other content
-      └─ StoreUnavailable   the database did not answer in time or lost its primary; send again
+SyncError
+  ├─ BatchTooLarge      more changes or bytes than one request may carry; halve it
+  ├─ UnknownDevice      the device is not registered with this account; register and send again
+  ├─ ReplicasExhausted  all 4,095 replica numbers of the account were given out
+  ├─ TooManyDevices     the account holds as many devices as it may
+  ├─ TrackConflict      a chunk id that was used for other content
+  └─ StoreUnavailable   the database did not answer in time or lost its primary; send again
 """
 
 
 class SyncError(Exception):
     """Base of this package's errors; never raised itself."""
-
-
-class EnvelopeInvalid(SyncError):
-    """`pointer` is a JSON Pointer into the request; an empty one is the whole of it.
-
-    `malformed` tells a body that cannot be decoded at all from one of the wrong shape.
-    """
-
-    def __init__(self, pointer: str, detail: str, *, malformed: bool = False) -> None:
-        super().__init__(detail)
-        self.pointer = pointer
-        self.malformed = malformed
 
 
 class BatchTooLarge(SyncError):

@@ -1,0 +1,274 @@
+"""Wire types of one round trip, its limits, and the check of one change.
+
+A change travels as the undecoded bytes of its part of the body until it is checked by itself, so that one bad change is its
+own result and never the request's.
+"""
+
+import json
+import re
+from typing import Annotated, Any, Final, Literal, NamedTuple
+
+import msgpack
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from sync import clock, document, values
+from sync.clock import Stamp
+from sync.document import Key
+from sync.schema import COLLECTIONS, PLAIN_PATHS
+from sync.values import Value, ValueInvalid
+
+Format = Literal["json", "msgpack"]
+
+MAX_CHANGES: Final = 1_000
+MAX_REQUEST_BYTES: Final = 4 * 1024 * 1024
+MAX_PAGE_BYTES: Final = 1024 * 1024
+MAX_LIMIT: Final = 1_000
+_MAX_SEQUENCE: Final = 2**53
+
+Id = Annotated[str, Meta(pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
+_is_uuid = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
+
+
+class SyncRequest(Struct, frozen=True, kw_only=True):
+    """One round trip: `changes` up, everything new since `cursor` down. `collections` left out means all."""
+
+    device_id: Id
+    cursor: str = ""
+    limit: Annotated[int, Meta(ge=1, le=MAX_LIMIT)] = 500
+    collections: list[str] | UnsetType = UNSET
+    changes: list[Raw] = []
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    max_changes: int = MAX_CHANGES
+    max_bytes: int = MAX_REQUEST_BYTES
+    next_sync_after_s: int = 0
+
+
+Status = Literal["applied", "unchanged", "superseded", "restamped", "rejected"]
+Code = Literal[
+    "unknown_collection",
+    "invalid_value",
+    "not_your_counter",
+    "too_large",
+    "document_full",
+    "document_purged",
+    "bad_stamp",
+]
+
+
+class Result(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of one change. `superseded` gives the greater registers that some of its paths lost to: [stamp, value]."""
+
+    id: str | None
+    status: Status
+    stamp: str | UnsetType = UNSET
+    code: Code | UnsetType = UNSET
+    detail: str | UnsetType = UNSET
+    superseded: dict[str, tuple[str, Any]] | UnsetType = UNSET
+
+
+class SyncResponse(Struct, frozen=True, kw_only=True):
+    """`documents` are encoded already: each {"collection", "id", "seq", "fields": {stamp: {path: value}}}."""
+
+    results: list[Result]
+    documents: list[Raw]
+    cursor: str
+    more: bool
+    reset: bool
+    remaining: int
+    server_time: str
+    stamp: str
+    limits: Limits
+
+
+class Delta(Struct, frozen=True, kw_only=True):
+    """A document as it goes down: its registers grouped by stamp."""
+
+    collection: str
+    id: str
+    seq: int
+    fields: dict[str, dict[str, Any]]
+
+
+class Change(NamedTuple):
+    """A change that is well-formed. `encoded_bytes` is what it took in the body."""
+
+    id: str
+    key: Key
+    stamp: Stamp
+    base: int | None
+    values: dict[str, Value]
+    encoded_bytes: int
+
+
+class _Sent(Struct):
+    """A change as sent, with nothing taken for granted."""
+
+    id: Any = UNSET
+    collection: Any = UNSET
+    doc: Any = UNSET
+    stamp: Any = UNSET
+    base: Any = UNSET
+    set: Any = UNSET
+
+
+class _SentId(Struct):
+    id: Any = None
+
+
+_decode_json = msgspec.json.Decoder(_Sent).decode
+_decode_msgpack = msgspec.msgpack.Decoder().decode
+_encode_msgpack = msgspec.msgpack.Encoder().encode
+_NOT_DECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+class Refusal(Exception):
+    """One change is rejected; `code` is the result's."""
+
+    def __init__(self, code: Code, detail: str, *, change_id: str | None = None) -> None:
+        super().__init__(detail)
+        self.code: Code = code
+        self.change_id = change_id
+
+    def result(self) -> Result:
+        return Result(id=self.change_id, status="rejected", code=self.code, detail=str(self))
+
+
+def check(raw: bytes, format: Format) -> Change:  # noqa: A002 - the field's word
+    """Return the change. Raises Refusal, which carries the change's id where it could be read."""
+    try:
+        sent = _decode_json(raw) if format == "json" else _from_msgpack(raw)
+    except _NOT_DECODABLE as error:
+        detail = (
+            "The change is not an object."
+            if isinstance(error, msgspec.ValidationError)
+            else "The change has a string or number that is not JSON's."
+        )
+        raise Refusal("invalid_value", detail, change_id=_id_of(raw, format)) from None
+    try:
+        return _checked(sent, raw, format)
+    except ValueInvalid as error:
+        raise Refusal(error.code, str(error), change_id=_shown(sent.id)) from None  # type: ignore[arg-type]
+    except Refusal as refusal:
+        refusal.change_id = _shown(sent.id)
+        raise
+
+
+def _checked(sent: _Sent, raw: bytes, format: Format) -> Change:  # noqa: A002
+    for name in ("id", "doc"):
+        given = getattr(sent, name)
+        if type(given) is not str or _is_uuid(given) is None:
+            raise Refusal("invalid_value", f"`{name}` is not a lower-case UUID.")
+    if type(sent.collection) is not str or sent.collection not in COLLECTIONS:
+        raise Refusal("unknown_collection", "The server has no such collection.")
+    stamp = clock.from_wire(sent.stamp)
+    if stamp is None:
+        raise Refusal("bad_stamp", "`stamp` is not 16 lower-case hex digits below 2^63, or is zero.")
+    base = sent.base
+    if base is UNSET or base is None:
+        base = None
+    elif type(base) is not int or not 0 <= base <= _MAX_SEQUENCE:
+        raise Refusal("invalid_value", "`base` is not a document's sequence.")
+    given = sent.set
+    if type(given) is not dict:
+        raise Refusal("invalid_value", "`set` is not an object of path and value.")
+    if _may_repeat_keys(sent, raw, format) and _repeats_keys(raw, format):
+        raise Refusal("invalid_value", "An object has the same key twice.")
+
+    plain = PLAIN_PATHS[sent.collection]
+    stored: dict[str, Value] = {}
+    for path, value in given.items():
+        if path not in plain:
+            _check_path(sent.collection, path, value, clock.replica_of(stamp))
+        stored[path] = values.from_wire(value)
+    return Change(sent.id, Key(sent.collection, sent.doc), stamp, base, stored, len(raw))
+
+
+def _check_path(collection: str, path: str, value: Any, replica: int) -> None:
+    """Known fields keep their shape, because a reader could make nothing of another; unknown ones are anyone's."""
+    if type(path) is not str or (parts := document.components(path)) is None:
+        raise Refusal(
+            "invalid_value", f"{_shortened(path)} is not a path of 1 to 4 components of 1 to 128 code points."
+        )
+    spec = COLLECTIONS[collection].get(parts[0])
+    if spec is None:
+        return
+    match spec.shape:
+        case "register":
+            raise Refusal("invalid_value", f"{parts[0]} is a register; it has no parts.")
+        case "set":
+            if len(parts) != 2 or type(value) is not bool:
+                raise Refusal("invalid_value", f"{parts[0]} is a set: {parts[0]}/<element> is true or false.")
+        case "counter":
+            writer = document.replica_component(parts[1]) if len(parts) == 2 else None
+            if writer is None or type(value) not in (int, float):
+                raise Refusal("invalid_value", f"{parts[0]} is a counter: {parts[0]}/<replica> is a number.")
+            if writer != replica:
+                raise Refusal("not_your_counter", f"{path} may be written by stamps of replica {writer} only.")
+        case "children":
+            if len(parts) != 3:
+                raise Refusal("invalid_value", f"{parts[0]} has children: {parts[0]}/<id>/<field>.")
+
+
+def _may_repeat_keys(sent: _Sent, raw: bytes, format: Format) -> bool:  # noqa: A002
+    """A sure and cheap test for the common change, which has flat values and no spaces before its colons.
+
+    Without those spaces each key's colon follows a quote, so `":` occurs once for each key, repeated ones included, and
+    once for each time a string contains it. As many as keys were kept means that none was dropped.
+    """
+    if format == "msgpack":
+        return _encode_msgpack(_decode_msgpack(raw)) != raw
+    if any(type(value) in (dict, list) for value in sent.set.values()):
+        return True
+    if b" :" in raw or b"\t:" in raw or b"\n:" in raw or b"\r:" in raw:
+        return True
+    members = 5 + (sent.base is not UNSET)
+    return raw.count(b'":') != members + len(sent.set)
+
+
+class _RepeatedKey(Exception):
+    pass
+
+
+def _unique(pairs: list[tuple[Any, Any]]) -> None:
+    if len({key for key, _ in pairs}) != len(pairs):
+        raise _RepeatedKey
+
+
+def _repeats_keys(raw: bytes, format: Format) -> bool:  # noqa: A002
+    """The slow and plain test. What it cannot decode was not JSON's or msgpack's to begin with, and counts as refused."""
+    try:
+        if format == "json":
+            json.loads(raw, object_pairs_hook=_unique)
+        else:
+            msgpack.unpackb(raw, object_pairs_hook=_unique, strict_map_key=False)
+    except _RepeatedKey:
+        return True
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise Refusal("invalid_value", "The change cannot be decoded.") from error
+    return False
+
+
+def _from_msgpack(raw: bytes) -> _Sent:
+    sent = _decode_msgpack(raw)
+    if type(sent) is not dict:
+        raise msgspec.ValidationError("Expected `object`")
+    return _Sent(**{name: sent[name] for name in _Sent.__struct_fields__ if name in sent})
+
+
+def _id_of(raw: bytes, format: Format) -> str | None:  # noqa: A002
+    try:
+        sent = msgspec.json.decode(raw, type=_SentId) if format == "json" else msgspec.msgpack.decode(raw, type=_SentId)
+    except _NOT_DECODABLE:
+        return None
+    return _shown(sent.id)
+
+
+def _shown(change_id: Any) -> str | None:
+    return change_id if type(change_id) is str and len(change_id) <= 64 else None
+
+
+def _shortened(path: Any) -> str:
+    return repr(path if len(str(path)) <= 80 else str(path)[:80] + "…")

@@ -1,0 +1,251 @@
+"""The round trip: upload, merge, download. Talks to the store port; all it decides is what to read next and when a page is full."""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from msgspec import UNSET, Raw
+
+from sync import changes, clock, cursor, merge, values
+from sync.changes import Change, Delta, Format, Limits, Refusal, Result, SyncRequest, SyncResponse
+from sync.clock import Stamp
+from sync.cursor import Cursor, Place
+from sync.document import Document, Key
+from sync.errors import BatchTooLarge, UnknownDevice
+from sync.head import Head
+from sync.schema import COLLECTIONS
+from sync.store import Store
+from sync.values import Value
+
+_ENCODE: Final[Mapping[Format, Callable[[Any], bytes]]] = {
+    "json": msgspec.json.Encoder().encode,
+    "msgpack": msgspec.msgpack.Encoder().encode,
+}
+_SHOW: Final[Mapping[Format, Callable[[Value], Any]]] = {"json": values.for_json, "msgpack": values.to_python}
+
+
+class Uploaded(NamedTuple):
+    """What an upload did. `delta` holds the documents it wrote if nobody else wrote since `head_before`, else None."""
+
+    results: list[Result]
+    head: Head
+    head_before: Head
+    delta: list[Document] | None
+    carried: Mapping[Key, Sequence[Change]]
+
+
+async def round_trip(
+    store: Store,
+    request: SyncRequest,
+    *,
+    user_id: str,
+    cursor_key: bytes,
+    received: Format,
+    answered: Format,
+    now_ms: int,
+) -> SyncResponse:
+    """Merge the request's changes, then give what is new since its cursor.
+
+    The upload is durable before the download is read. Raises BatchTooLarge, UnknownDevice, StoreUnavailable.
+    """
+    if len(request.changes) > changes.MAX_CHANGES:
+        raise BatchTooLarge(max_changes=changes.MAX_CHANGES, max_bytes=changes.MAX_REQUEST_BYTES)
+    uploaded = await _upload(store, request, user_id, received, now_ms)
+    head = uploaded.head
+
+    wanted = _wanted(request)
+    presented = cursor.decode(request.cursor, key=cursor_key, user_id=user_id) if request.cursor else None
+    is_foreign = bool(request.cursor) and presented is None
+    places, was_refused = cursor.open_run(presented, epoch=head.epoch, newest=head.seq, collections=wanted)
+    page = _Page(request.limit, answered, uploaded.carried)
+    next_cursor = await _download(store, user_id, places, head, uploaded, page)
+    more = next_cursor is not None
+    given = next_cursor or cursor.close_run(head.epoch, wanted, at=head.seq)
+    return SyncResponse(
+        results=uploaded.results,
+        documents=page.documents,
+        cursor=cursor.encode(given, key=cursor_key, user_id=user_id),
+        more=more,
+        reset=is_foreign or was_refused,
+        remaining=await _remaining(store, user_id, given, head) if more else 0,
+        server_time=_rfc3339(now_ms),
+        stamp=clock.to_wire(head.clock),
+        limits=Limits(),
+    )
+
+
+async def fill(
+    store: Store, user_id: str, collection: str, document_id: str, given: Mapping[str, Value], *, now_ms: int
+) -> None:
+    """Write, as the server and through the merge, those of `given` that the document lacks; restore it if it is deleted.
+
+    Values are stored forms (`values.from_wire`). Does nothing, and gives no sequence, when nothing is lacking.
+    """
+    key = Key(collection, document_id)
+
+    def step(state: merge.State) -> merge.Outcome:
+        return merge.fill(key, given, state, now_ms=now_ms)
+
+    await store.update(user_id, [key], (), step)
+
+
+async def _upload(store: Store, request: SyncRequest, user_id: str, received: Format, now_ms: int) -> Uploaded:
+    results, good = _checked(request.changes, received)
+    carried: dict[Key, list[Change]] = {}
+    for _, change in good:
+        carried.setdefault(change.key, []).append(change)
+    if not good:
+        head = await store.head(user_id)
+        if head is None or request.device_id not in head.devices:
+            raise UnknownDevice(request.device_id)
+        return Uploaded(_complete(results), head, head, [], carried)
+
+    def step(state: merge.State) -> merge.Outcome:
+        if request.device_id not in state.head.devices:
+            raise UnknownDevice(request.device_id)
+        covered = set(state.keys)
+        return merge.apply([change for _, change in good if change.key in covered], state, now_ms=now_ms)
+
+    remaining = sorted(carried)
+    stamps = {change.stamp for _, change in good}
+    first: Head | None = None
+    newest: Head | None = None
+    delta: list[Document] | None = []
+    while remaining:
+        state, outcome = await store.update(user_id, remaining, stamps, step)
+        covered = set(state.keys)
+        positions = [index for index, change in good if change.key in covered]
+        for index, result in zip(positions, outcome.results, strict=True):
+            results[index] = result
+        if newest is not None and state.head.seq != newest.seq:
+            delta = None
+        elif delta is not None:
+            delta.extend(outcome.written)
+        first = first or state.head
+        newest = outcome.head if outcome.writes else state.head
+        remaining = remaining[len(state.keys) :]
+    if first is None or newest is None:
+        raise AssertionError("There were changes, so there was a step.")
+    return Uploaded(_complete(results), newest, first, delta, carried)
+
+
+def _checked(sent: Sequence[Raw], received: Format) -> tuple[list[Result | None], list[tuple[int, Change]]]:
+    """Return the rejections, each in its place, and the well-formed changes with theirs."""
+    results: list[Result | None] = [None] * len(sent)
+    good: list[tuple[int, Change]] = []
+    for index, raw in enumerate(sent):
+        try:
+            good.append((index, changes.check(bytes(raw), received)))
+        except Refusal as refusal:
+            results[index] = refusal.result()
+    return results, good
+
+
+def _complete(results: Sequence[Result | None]) -> list[Result]:
+    complete = [result for result in results if result is not None]
+    if len(complete) != len(results):
+        raise AssertionError("Every change has its result: it was rejected, or a step covered its document.")
+    return complete
+
+
+def _wanted(request: SyncRequest) -> tuple[str, ...]:
+    """The collections to download, in the schema's order; those of a newer app that this server lacks are passed over."""
+    if request.collections is UNSET:
+        return tuple(COLLECTIONS)
+    return tuple(name for name in COLLECTIONS if name in request.collections)
+
+
+class _Page:
+    """What one response gives, within its bounds."""
+
+    def __init__(self, limit: int, answered: Format, carried: Mapping[Key, Sequence[Change]]) -> None:
+        self.documents: list[Raw] = []
+        self._limit = limit
+        self._encode = _ENCODE[answered]
+        self._show = _SHOW[answered]
+        self._carried = carried
+        self._bytes = 0
+
+    def takes(self, document: Document, *, began: int) -> bool:
+        """Add the registers written after `began`, unless nothing is left to tell; False if the page is full before it."""
+        fields = self._fields(document, began)
+        if not fields:
+            return True
+        if len(self.documents) >= self._limit:
+            return False
+        encoded = self._encode(
+            Delta(collection=document.key.collection, id=document.key.id, seq=document.seq, fields=fields)
+        )
+        if self.documents and self._bytes + len(encoded) > changes.MAX_PAGE_BYTES:
+            return False
+        self.documents.append(Raw(encoded))
+        self._bytes += len(encoded)
+        return True
+
+    def _fields(self, document: Document, began: int) -> dict[str, dict[str, Any]]:
+        # Where the usual mark is older than the run, only the paths with marks of their own can be news.
+        paths = document.values if document.usual.seq > began else document.marks
+        sent = self._carried.get(document.key, ())
+        by_stamp: dict[Stamp, dict[str, Any]] = {}
+        for path in paths:
+            mark = document.marks.get(path, document.usual)
+            value = document.values[path]
+            if mark.seq <= began or any(_carries(change, path, mark.stamp, value) for change in sent):
+                continue
+            by_stamp.setdefault(mark.stamp, {})[path] = self._show(value)
+        return {clock.to_wire(stamp): group for stamp, group in by_stamp.items()}
+
+
+def _carries(change: Change, path: str, stamp: Stamp, value: Value) -> bool:
+    return change.stamp == stamp and path in change.values and values.same(change.values[path], value)
+
+
+async def _download(
+    store: Store, user_id: str, places: Sequence[Place], head: Head, uploaded: Uploaded, page: _Page
+) -> Cursor | None:
+    """Fill the page, place by place. Return where the next one goes on, or None if everything up to the head was given."""
+    done: list[Place] = []
+    for index, start in enumerate(places):
+        place = start
+        if place.below is not None:
+            snapshot = store.changed(user_id, place.collections, after=0, upto=place.below - 1, newest_first=True)
+            async for document in snapshot:
+                if not page.takes(document, began=0):
+                    return Cursor(head.epoch, (*done, place, *places[index + 1 :]))
+                place = Place(place.collections, place.began, place.at, document.seq)
+            place = Place(place.collections, place.began, place.at)
+        async for document in _since(store, user_id, place, head, uploaded):
+            if not page.takes(document, began=place.began):
+                return Cursor(head.epoch, (*done, place, *places[index + 1 :]))
+            place = Place(place.collections, place.began, document.seq)
+        done.append(Place(place.collections, place.began, head.seq))
+    return None
+
+
+async def _since(store: Store, user_id: str, place: Place, head: Head, uploaded: Uploaded) -> AsyncIterator[Document]:
+    """Documents after the place, in order. What this request wrote last is at hand and need not be read again."""
+    if place.at >= head.seq or not place.collections:
+        return
+    if uploaded.delta is not None and place.at == uploaded.head_before.seq:
+        for document in uploaded.delta:
+            if document.key.collection in place.collections:
+                yield document
+        return
+    async for document in store.changed(user_id, place.collections, after=place.at, upto=head.seq, newest_first=False):
+        yield document
+
+
+async def _remaining(store: Store, user_id: str, given: Cursor, head: Head) -> int:
+    """How many documents are to come."""
+    count = 0
+    for place in given.places:
+        if place.below is not None:
+            count += await store.count_changed(user_id, place.collections, after=0, upto=place.below - 1)
+        if place.at < head.seq:
+            count += await store.count_changed(user_id, place.collections, after=place.at, upto=head.seq)
+    return count
+
+
+def _rfc3339(now_ms: int) -> str:
+    return datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

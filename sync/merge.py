@@ -1,0 +1,162 @@
+"""Changes and stored documents in, new documents and results out: the only place that decides a conflict. Pure.
+
+The state that comes in was read under the account's lock; nothing of it is altered, so that a conflicting transaction may run
+the same step again on what it reads then.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from sync import clock, values
+from sync.changes import Change, Result, Status
+from sync.clock import Stamp
+from sync.document import MAX_DOCUMENT_BYTES, MAX_PATHS, Document, Key, Mark, wins
+from sync.head import Head
+from sync.values import Value
+
+# A new document whose change took no more than this in the body is within MAX_DOCUMENT_BYTES whatever its numbers' forms:
+# the shortest number, 1e15, grows by less than six.
+_SURELY_FITS: Final = MAX_DOCUMENT_BYTES // 6
+
+
+_NOTHING: Final[Mapping[str, tuple[str, Any]]] = {}
+
+
+class State(NamedTuple):
+    """What the store read: `documents` holds those of `keys` that exist, `restamps` old stamp → new."""
+
+    head: Head
+    keys: Sequence[Key]
+    documents: Mapping[Key, Document]
+    restamps: Mapping[Stamp, Stamp]
+
+
+class Outcome(NamedTuple):
+    """What the store must write, all of it or nothing. `results` are in the order of the changes."""
+
+    head: Head
+    written: Sequence[Document]
+    restamps: Mapping[Stamp, Stamp]
+    results: Sequence[Result]
+
+    @property
+    def writes(self) -> bool:
+        return bool(self.written or self.restamps)
+
+
+def apply(changes: Sequence[Change], state: State, *, now_ms: int) -> Outcome:
+    """Merge changes in stamp order; every document written gets the next sequence of the account."""
+    merging = _Merging(state, now_ms)
+    results: list[Result | None] = [None] * len(changes)
+    for index in sorted(range(len(changes)), key=lambda index: changes[index].stamp):
+        results[index] = merging.merge(changes[index])
+    head = replace(state.head, seq=merging.seq, clock=merging.clock, restamped=merging.restamped)
+    written = [document.compacted() for document in merging.written.values()]
+    return Outcome(head, written, merging.restamps, [result for result in results if result is not None])
+
+
+def fill(key: Key, given: Mapping[str, Value], state: State, *, now_ms: int) -> Outcome:
+    """Write, as the server, the registers that the document lacks, and restore it if it is deleted."""
+    document = state.documents.get(key)
+    lacking = {path: value for path, value in given.items() if document is None or path not in document.values}
+    if document is not None and document.deleted:
+        lacking["deleted"] = False
+    if not lacking:
+        return Outcome(state.head, (), {}, ())
+    stamp = clock.tick(state.head.clock, now_ms=now_ms, replica=clock.SERVER_REPLICA)
+    return apply(
+        [Change("", key, stamp, None, lacking, MAX_DOCUMENT_BYTES)], state, now_ms=clock.milliseconds_of(stamp)
+    )
+
+
+class _Merging:
+    """One step's working state, over a `State` that stays as it is."""
+
+    def __init__(self, state: State, now_ms: int) -> None:
+        self.stored = state.documents
+        self.known_restamps = state.restamps
+        self.now_ms = now_ms
+        self.seq = state.head.seq
+        self.clock = state.head.clock
+        self.restamped = state.head.restamped
+        self.restamps: dict[Stamp, Stamp] = {}
+        self.written: dict[Key, Document] = {}
+
+    def merge(self, change: Change) -> Result:
+        stamp, is_new_pair = self._believed(change.stamp)
+        document = self.written.get(change.key) or self.stored.get(change.key)
+        won, lost = (change.values, _NOTHING) if document is None else _contest(document, change.values, stamp)
+        if won:
+            merged = self._with(document, change.key, won, stamp)
+            if merged is None or _is_over_full(merged, change):
+                return Result(
+                    id=change.id, status="rejected", code="document_full",
+                    detail=f"A document holds at most {MAX_PATHS} paths and {MAX_DOCUMENT_BYTES} bytes.",
+                )  # fmt: skip
+            self.written[change.key] = merged
+            self.seq = max(self.seq, merged.seq)
+        self.clock = max(self.clock, stamp)
+        if is_new_pair:
+            self.restamps[change.stamp] = stamp
+            self.restamped = max(self.restamped, change.stamp)
+        status: Status = "superseded" if lost else "applied" if won else "unchanged"
+        restamped = stamp != change.stamp
+        return Result(
+            id=change.id,
+            status="restamped" if restamped else status,
+            stamp=clock.to_wire(stamp) if restamped else UNSET,
+            superseded=dict(lost) or UNSET,
+        )
+
+    def _believed(self, stamp: Stamp) -> tuple[Stamp, bool]:
+        """Return the stamp to merge under, and whether it is a replacement not yet remembered."""
+        known = self.known_restamps.get(stamp) or self.restamps.get(stamp)
+        if known is not None:
+            return known, False
+        if not clock.is_ahead(stamp, now_ms=self.now_ms):
+            return stamp, False
+        return clock.tick(self.clock, now_ms=self.now_ms, replica=clock.replica_of(stamp)), True
+
+    def _with(self, document: Document | None, key: Key, won: Mapping[str, Value], stamp: Stamp) -> Document | None:
+        if document is None:
+            seq = self.seq + 1
+            return Document(key, seq=seq, values=dict(won), usual=Mark(stamp, seq))
+        is_first = key not in self.written
+        merged = document.copy()
+        merged.seq = self.seq + 1 if is_first else document.seq
+        mark = Mark(stamp, merged.seq)
+        merged.values.update(won)
+        merged.marks.update(dict.fromkeys(won, mark))
+        return merged
+
+
+def _contest(
+    document: Document, given: Mapping[str, Value], stamp: Stamp
+) -> tuple[dict[str, Value], Mapping[str, tuple[str, Any]]]:
+    """Return the registers that win, and for those that lose the greater one; equal ones are in neither."""
+    won: dict[str, Value] = {}
+    lost: dict[str, tuple[str, Any]] = {}
+    stored, marks, usual = document.values, document.marks, document.usual
+    for path, value in given.items():
+        if path not in stored:
+            won[path] = value
+            continue
+        mine = marks.get(path, usual).stamp
+        if stamp > mine or (stamp == mine and wins(value, stamp, stored[path], mine)):
+            won[path] = value
+        elif stamp < mine or not values.same(value, stored[path]):
+            lost[path] = (clock.to_wire(mine), values.to_python(stored[path]))
+    return won, lost
+
+
+def _is_over_full(merged: Document, change: Change) -> bool:
+    if change.values.keys() == {"deleted"}:
+        return False  # deleting and restoring are never refused for size
+    if len(merged.values) > MAX_PATHS:
+        return True
+    if len(change.values) == len(merged.values) and change.encoded_bytes <= _SURELY_FITS:
+        return False
+    return merged.encoded_bytes > MAX_DOCUMENT_BYTES

@@ -1,0 +1,346 @@
+"""The store on MongoDB: one collection holds everything that one transaction touches.
+
+MongoDB places each sharded collection's ranges by themselves, so that two collections with one shard key may still keep an
+account on two shards, and a transaction over both would be a distributed one. In one collection, sharded on `user_id`, an
+account lies in one range, on one shard. The records of an account, by `_id`:
+
+    <user>/head                       Head
+    <user>/restamps/<old stamp>       the stamp that replaced one too far ahead
+    <user>/<collection>/<id>          a document: {user_id, collection, id, seq, deleted, value, stamps}
+
+`value` is {path: value}, flat and queryable (`value.started_at`); `stamps` is {path: [stamp, seq]}, where the empty path, which
+no register can have, stands for all that are not named.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from time import monotonic
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+import bson
+from bson.int64 import Int64
+from pymongo import ASCENDING, DESCENDING, ReturnDocument
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from sync import clock
+from sync.clock import MAX_REPLICA, Stamp
+from sync.document import Document, Key, Mark
+from sync.errors import ReplicasExhausted, StoreUnavailable, TooManyDevices
+from sync.head import MAX_DEVICES, Head
+from sync.merge import Outcome, State
+from sync.store import Step
+
+RECORDS: Final = "sync_records"
+
+COLLECTIONS: Final[Mapping[str, Mapping[str, Any]]] = {
+    RECORDS: {
+        "shard_key": [("user_id", 1)],
+        # The feed: `collection` is in the index so that a device of few collections reads no others' documents.
+        "indexes": [([("user_id", 1), ("seq", 1), ("collection", 1)], {"name": "feed"})],
+    },
+}
+
+_DURABLE: Final = WriteConcern("majority", j=True)
+_SNAPSHOT: Final = ReadConcern("snapshot")
+
+# How long a round trip goes on trying while other processes write the same account, or a primary steps down.
+_PATIENCE_S: Final = 8.0
+_FIRST_PAUSE_S: Final = 0.002
+_LONGEST_PAUSE_S: Final = 0.25
+_COMMIT_ATTEMPTS: Final = 5  # each waits for a primary by itself
+
+_PAGE_RECORDS: Final = 200  # of 1 to 2 KB: a few network reads for a page, and little read in vain when a page fills up
+
+
+class MongoStore:
+    def __init__(self, database: AsyncDatabase[dict[str, Any]]) -> None:
+        self._database = database
+        self._client = database.client
+        self._records = database.get_collection(RECORDS, write_concern=_DURABLE, read_concern=ReadConcern("majority"))
+        self._transacted = database.get_collection(RECORDS)
+        self._lanes: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def register_device(self, user_id: str, device_id: str) -> int:
+        async with _translated():
+            while True:
+                record = await self._made_head(user_id)
+                known = record["devices"].get(device_id)
+                if known is not None:
+                    return int(known)
+                used = set(record["replicas"])
+                free = [number for number in range(1, MAX_REPLICA + 1) if number not in used]
+                if not free:
+                    raise ReplicasExhausted
+                if len(record["devices"]) >= MAX_DEVICES:
+                    raise TooManyDevices(limit=MAX_DEVICES)
+                replica = secrets.choice(free)
+                # Takes effect only on the devices it was decided on; a racing registration makes it look again.
+                written = await self._records.update_one(
+                    {"_id": _head_id(user_id), "user_id": user_id, "devices": record["devices"]},
+                    {"$set": {f"devices.{device_id}": replica}, "$push": {"replicas": replica}},
+                )
+                if written.matched_count:
+                    return replica
+
+    async def forget_device(self, user_id: str, device_id: str) -> None:
+        async with _translated():
+            await self._records.update_one(
+                {"_id": _head_id(user_id), "user_id": user_id}, {"$unset": {f"devices.{device_id}": ""}}
+            )
+
+    async def head(self, user_id: str) -> Head | None:
+        async with _translated():
+            record = await self._records.find_one({"_id": _head_id(user_id), "user_id": user_id}, {"replicas": 0})
+        return None if record is None else _head(record)
+
+    async def _made_head(self, user_id: str) -> Mapping[str, Any]:
+        record: Mapping[str, Any] | None = await self._records.find_one_and_update(
+            {"_id": _head_id(user_id), "user_id": user_id},
+            {
+                "$setOnInsert": {
+                    "epoch": secrets.randbits(31), "newest": 0, "clock": 0, "restamped": 0, "writes": 0,
+                    "devices": {}, "replicas": [],
+                }
+            },
+            upsert=True,
+            return_document=ReturnDocument.AFTER,
+        )  # fmt: skip
+        if record is None:
+            raise AssertionError("An upsert returns what it made.")
+        return record
+
+    async def update(
+        self, user_id: str, keys: Sequence[Key], stamps: Collection[Stamp], step: Step
+    ) -> tuple[State, Outcome]:
+        """One transaction. In this process the account's writers wait for each other; against others' they try again."""
+        lane = self._lanes.setdefault(user_id, asyncio.Lock())
+        async with lane, _translated():
+            deadline = monotonic() + _PATIENCE_S
+            pause_s = _FIRST_PAUSE_S
+            while True:
+                try:
+                    if (done := await self._transact(user_id, keys, stamps, step)) is not None:
+                        return done
+                    await self._made_head(user_id)
+                    continue
+                except PyMongoError as error:
+                    is_passing = error.has_error_label("TransientTransactionError")
+                    if not is_passing or monotonic() + pause_s > deadline:
+                        raise
+                await asyncio.sleep(pause_s * (0.5 + secrets.randbelow(1000) / 1000))
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    async def _transact(
+        self, user_id: str, keys: Sequence[Key], stamps: Collection[Stamp], step: Step
+    ) -> tuple[State, Outcome] | None:
+        """None: the account has no head."""
+        async with (
+            self._client.start_session() as session,
+            await session.start_transaction(read_concern=_SNAPSHOT, write_concern=_DURABLE),
+        ):
+            # First, because it is what puts this transaction behind or before each other one of the account.
+            record = await self._transacted.find_one_and_update(
+                {"_id": _head_id(user_id), "user_id": user_id},
+                {"$inc": {"writes": 1}},
+                projection={"replicas": 0},
+                session=session,
+            )
+            if record is None:
+                return None
+            head = _head(record)
+            documents, covered = await self._read(user_id, keys, session)
+            restamps = await self._read_restamps(user_id, stamps, head, session)
+            state = State(head, keys[:covered], documents, restamps)
+            outcome = step(state)
+            if outcome.writes:
+                await self._write(user_id, outcome, documents, session)
+                await self._commit(session)
+            else:
+                await session.abort_transaction()
+        return state, outcome
+
+    async def _commit(self, session: AsyncClientSession) -> None:
+        """Commit; ask again while the answer is lost, which is safe: a transaction is committed once."""
+        for attempt in range(_COMMIT_ATTEMPTS):
+            try:
+                await session.commit_transaction()
+                return
+            except PyMongoError as error:
+                is_last = attempt == _COMMIT_ATTEMPTS - 1
+                if is_last or not error.has_error_label("UnknownTransactionCommitResult"):
+                    raise
+                await asyncio.sleep(_LONGEST_PAUSE_S)
+
+    async def _read(
+        self, user_id: str, keys: Sequence[Key], session: AsyncClientSession
+    ) -> tuple[dict[Key, Document], int]:
+        """One reply's worth of documents: MongoDB ends a reply at 16 MiB, which bounds what we hold."""
+        if not keys:
+            return {}, 0
+        ids = [_document_id(user_id, key) for key in keys]
+        cursor = self._transacted.find_raw_batches(
+            {"_id": {"$in": ids}, "user_id": user_id},
+            sort=[("_id", ASCENDING)],
+            hint=[("_id", ASCENDING)],
+            batch_size=len(ids) + 1,
+            session=session,
+        )
+        try:
+            batch: Any = await anext(cursor, b"")  # raw: typed as a decoded document
+            found = [_document(record) for record in bson.decode_all(batch)]
+            covered = len(keys)
+            if cursor.alive and cursor.cursor_id:
+                covered = keys.index(found[-1].key) + 1
+        finally:
+            await cursor.close()
+        return {document.key: document for document in found}, covered
+
+    async def _read_restamps(
+        self, user_id: str, stamps: Collection[Stamp], head: Head, session: AsyncClientSession
+    ) -> dict[Stamp, Stamp]:
+        asked = [_restamp_id(user_id, stamp) for stamp in stamps if stamp <= head.restamped]
+        if not asked:
+            return {}
+        cursor = self._transacted.find(
+            {"_id": {"$in": asked}, "user_id": user_id}, hint=[("_id", ASCENDING)], session=session
+        )
+        return {Stamp(int(record["old"])): Stamp(int(record["new"])) async for record in cursor}
+
+    async def _write(
+        self, user_id: str, outcome: Outcome, stored: Mapping[Key, Document], session: AsyncClientSession
+    ) -> None:
+        """Two commands at most: what is new, then what is changed and the head with it."""
+        created: list[dict[str, Any]] = []
+        changed: list[dict[str, Any]] = []
+        for document in outcome.written:
+            record = _record(user_id, document)
+            if document.key in stored:
+                changed.append({"q": {"_id": record["_id"], "user_id": user_id}, "u": record, "hint": "_id_"})
+            else:
+                created.append(record)
+        created.extend(
+            {"_id": _restamp_id(user_id, old), "user_id": user_id, "old": old, "new": new}
+            for old, new in outcome.restamps.items()
+        )
+        after = outcome.head
+        changed.append(
+            {
+                "q": {"_id": _head_id(user_id), "user_id": user_id},
+                "u": {"$set": {"newest": after.seq, "clock": after.clock, "restamped": after.restamped}},
+                "hint": "_id_",
+            }
+        )
+        if created:
+            await self._command({"insert": RECORDS, "documents": created, "ordered": True}, session)
+        await self._command({"update": RECORDS, "updates": changed, "ordered": True}, session)
+
+    async def _command(self, command: dict[str, Any], session: AsyncClientSession) -> None:
+        reply = await self._database.command(command, session=session)
+        if errors := reply.get("writeErrors"):
+            raise OperationFailure(errors[0].get("errmsg", "write failed"), errors[0].get("code"), reply)
+
+    async def changed(
+        self, user_id: str, collections: Collection[str], *, after: int, upto: int, newest_first: bool
+    ) -> AsyncIterator[Document]:
+        cursor = self._records.find(
+            _feed_filter(user_id, collections, after, upto),
+            sort=[("seq", DESCENDING if newest_first else ASCENDING)],
+            hint="feed",
+            batch_size=_PAGE_RECORDS,
+        )
+        async with _translated(), cursor:
+            async for record in cursor:
+                yield _document(record)
+
+    async def count_changed(self, user_id: str, collections: Collection[str], *, after: int, upto: int) -> int:
+        async with _translated():
+            return await self._records.count_documents(_feed_filter(user_id, collections, after, upto), hint="feed")
+
+
+@asynccontextmanager
+async def _translated() -> AsyncIterator[None]:
+    """Whatever the driver raises, the caller may send again: nothing but outages gets here, or a defect that a log must show."""
+    try:
+        yield
+    except PyMongoError as error:
+        raise StoreUnavailable(f"MongoDB: {type(error).__name__}") from error
+
+
+def _feed_filter(user_id: str, collections: Collection[str], after: int, upto: int) -> dict[str, Any]:
+    return {"user_id": user_id, "seq": {"$gt": after, "$lte": upto}, "collection": {"$in": list(collections)}}
+
+
+def _head_id(user_id: str) -> str:
+    return f"{user_id}/head"
+
+
+def _restamp_id(user_id: str, old: Stamp) -> str:
+    return f"{user_id}/restamps/{clock.to_wire(old)}"
+
+
+def _document_id(user_id: str, key: Key) -> str:
+    return f"{user_id}/{key.collection}/{key.id}"
+
+
+def _head(record: Mapping[str, Any]) -> Head:
+    return Head(
+        epoch=int(record["epoch"]),
+        seq=int(record["newest"]),
+        clock=Stamp(int(record["clock"])),
+        restamped=Stamp(int(record["restamped"])),
+        devices=record["devices"],
+    )
+
+
+def _record(user_id: str, document: Document) -> dict[str, Any]:
+    value: Mapping[str, Any] = document.values
+    stamps: dict[str, Any] = {"": document.usual, **document.marks}
+    record = {
+        "_id": _document_id(user_id, document.key),
+        "user_id": user_id,
+        "collection": document.key.collection,
+        "id": document.key.id,
+        "seq": document.seq,
+        "deleted": document.deleted,
+        "value": value,
+        "stamps": stamps,
+    }
+    if any(path[0] == "$" or "\0" in path for path in document.values):
+        record["escaped"] = True
+        record["value"] = {_escaped(path): item for path, item in value.items()}
+        record["stamps"] = {_escaped(path): item for path, item in stamps.items()}
+    return record
+
+
+def _document(record: Mapping[str, Any]) -> Document:
+    value, stamps = record["value"], record["stamps"]
+    if record.get("escaped"):
+        value = {_unescaped(path): item for path, item in value.items()}
+        stamps = {_unescaped(path): item for path, item in stamps.items()}
+    for path, item in value.items():
+        if type(item) is Int64:  # the driver's own int, which is no int to an encoder
+            value[path] = int(item)
+    marks = {path: Mark(Stamp(int(stamp)), int(seq)) for path, (stamp, seq) in stamps.items()}
+    usual = marks.pop("")
+    return Document(
+        Key(record["collection"], record["id"]), seq=int(record["seq"]), values=value, usual=usual, marks=marks
+    )
+
+
+# A name in a MongoDB document may hold no NUL, and the driver reads a leading `$` as a reference's. In a path `~` is
+# followed by 0 or 1 only, which leaves the rest of the alphabet free.
+def _escaped(path: str) -> str:
+    path = path.replace("\0", "~z")
+    return "~d" + path[1:] if path.startswith("$") else path
+
+
+def _unescaped(name: str) -> str:
+    name = "$" + name[2:] if name.startswith("~d") else name
+    return name.replace("~z", "\0")
