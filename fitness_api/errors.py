@@ -8,10 +8,13 @@
       ├─ NotAcceptable          Accept that we cannot write
       ├─ NotAuthenticated       no token, or one that does not hold
       ├─ InsufficientScope      a valid token without the scope
-      └─ NotFound               no such thing for this caller
+      ├─ NotFound               no such thing for this caller
+      └─ NotReady               a part that every request needs does not answer; names each part
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 class ApiError(Exception):
@@ -70,3 +73,11 @@ class InsufficientScope(ApiError):
 class NotFound(ApiError):
     def __init__(self, what: str) -> None:
         super().__init__(f"There is no such {what}.")
+
+
+class NotReady(ApiError):
+    """`dependencies`: what each part answered, by its name, ready to be shown."""
+
+    def __init__(self, dependencies: Mapping[str, Any]) -> None:
+        super().__init__("A part that every request needs does not answer.")
+        self.dependencies = dependencies
