@@ -13,6 +13,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from redis.asyncio import Redis
 
 from fitness_api import migrate
+from fitness_api.embedded import mongod, valkey
 
 
 @pytest.fixture(scope="session")
@@ -20,8 +21,6 @@ async def mongo_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[s
     if url := os.environ.get("FITNESS_TEST_MONGO_URL"):
         yield url
         return
-    from fitness_api.embedded import mongod
-
     async with mongod.running(tmp_path_factory.mktemp("mongod")) as url:
         yield url
 
@@ -31,8 +30,6 @@ async def redis_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[s
     if url := os.environ.get("FITNESS_TEST_REDIS_URL"):
         yield url
         return
-    from fitness_api.embedded import valkey
-
     async with valkey.running(tmp_path_factory.mktemp("valkey")) as url:
         yield url
 
