@@ -53,6 +53,6 @@ def tick(last: Stamp, *, now_ms: int, replica: int) -> Stamp:
     return Stamp(reading << REPLICA_BITS | replica)
 
 
-def is_ahead(stamp: Stamp, *, now_ms: int) -> bool:
-    """Whether the stamp is too far ahead of the wall clock to be believed."""
-    return milliseconds_of(stamp) > now_ms + MAX_AHEAD_MS
+def latest_believed(now_ms: int) -> Stamp:
+    """Return the greatest stamp that is not too far ahead of the wall clock to be believed."""
+    return Stamp(((now_ms + MAX_AHEAD_MS + 1) << (REPLICA_BITS + COUNTER_BITS)) - 1)

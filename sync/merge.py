@@ -17,10 +17,8 @@ from sync.document import MAX_DOCUMENT_BYTES, MAX_PATHS, Document, Key, Mark, wi
 from sync.head import Head
 from sync.values import Value
 
-# A new document whose change took no more than this in the body is within MAX_DOCUMENT_BYTES whatever its numbers' forms:
-# the shortest number, 1e15, grows by less than six.
-_SURELY_FITS: Final = MAX_DOCUMENT_BYTES // 6
-
+# How much longer a change may be as the store counts it than as it was sent: 1e9 is counted as 1000000000.0.
+_MOST_GROWTH: Final = 6
 
 _NOTHING: Final[Mapping[str, tuple[str, Any]]] = {}
 
@@ -79,6 +77,7 @@ class _Merging:
         self.stored = state.documents
         self.known_restamps = state.restamps
         self.now_ms = now_ms
+        self.latest_believed = clock.latest_believed(now_ms)
         self.seq = state.head.seq
         self.clock = state.head.clock
         self.restamped = state.head.restamped
@@ -91,7 +90,8 @@ class _Merging:
         won, lost = (change.values, _NOTHING) if document is None else _contest(document, change.values, stamp)
         if won:
             merged = self._with(document, change.key, won, stamp)
-            if merged is None or _is_over_full(merged, change):
+            merged.most_bytes += _MOST_GROWTH * change.encoded_bytes
+            if _is_over_full(merged, change):
                 return Result(
                     id=change.id, status="rejected", code="document_full",
                     detail=f"A document holds at most {MAX_PATHS} paths and {MAX_DOCUMENT_BYTES} bytes.",
@@ -116,17 +116,17 @@ class _Merging:
         known = self.known_restamps.get(stamp) or self.restamps.get(stamp)
         if known is not None:
             return known, False
-        if not clock.is_ahead(stamp, now_ms=self.now_ms):
+        if stamp <= self.latest_believed:
             return stamp, False
         return clock.tick(self.clock, now_ms=self.now_ms, replica=clock.replica_of(stamp)), True
 
-    def _with(self, document: Document | None, key: Key, won: Mapping[str, Value], stamp: Stamp) -> Document | None:
+    def _with(self, document: Document | None, key: Key, won: Mapping[str, Value], stamp: Stamp) -> Document:
         if document is None:
             seq = self.seq + 1
             return Document(key, seq=seq, values=dict(won), usual=Mark(stamp, seq))
-        is_first = key not in self.written
         merged = document.copy()
-        merged.seq = self.seq + 1 if is_first else document.seq
+        if key not in self.written:
+            merged.seq = self.seq + 1
         mark = Mark(stamp, merged.seq)
         merged.values.update(won)
         merged.marks.update(dict.fromkeys(won, mark))
@@ -153,10 +153,11 @@ def _contest(
 
 
 def _is_over_full(merged: Document, change: Change) -> bool:
+    """Measures the document only if it may be too large; what it measured then counts on."""
     if change.values.keys() == {"deleted"}:
         return False  # deleting and restoring are never refused for size
     if len(merged.values) > MAX_PATHS:
         return True
-    if len(change.values) == len(merged.values) and change.encoded_bytes <= _SURELY_FITS:
-        return False
-    return merged.encoded_bytes > MAX_DOCUMENT_BYTES
+    if merged.most_bytes > MAX_DOCUMENT_BYTES:
+        merged.most_bytes = merged.encoded_bytes
+    return merged.most_bytes > MAX_DOCUMENT_BYTES

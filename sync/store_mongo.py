@@ -6,7 +6,7 @@ account lies in one range, on one shard. The records of an account, by `_id`:
 
     <user>/head                       Head
     <user>/restamps/<old stamp>       the stamp that replaced one too far ahead
-    <user>/<collection>/<id>          a document: {user_id, collection, id, seq, deleted, value, stamps}
+    <user>/<collection>/<id>          a document: {user_id, collection, id, seq, deleted, most_bytes, value, stamps}
 
 `value` is {path: value}, flat and queryable (`value.started_at`); `stamps` is {path: [stamp, seq]}, where the empty path, which
 no register can have, stands for all that are not named.
@@ -309,6 +309,7 @@ def _record(user_id: str, document: Document) -> dict[str, Any]:
         "id": document.key.id,
         "seq": document.seq,
         "deleted": document.deleted,
+        "most_bytes": document.most_bytes,
         "value": value,
         "stamps": stamps,
     }
@@ -330,7 +331,12 @@ def _document(record: Mapping[str, Any]) -> Document:
     marks = {path: Mark(Stamp(int(stamp)), int(seq)) for path, (stamp, seq) in stamps.items()}
     usual = marks.pop("")
     return Document(
-        Key(record["collection"], record["id"]), seq=int(record["seq"]), values=value, usual=usual, marks=marks
+        Key(record["collection"], record["id"]),
+        seq=int(record["seq"]),
+        values=value,
+        usual=usual,
+        marks=marks,
+        most_bytes=record["most_bytes"],
     )
 
 

@@ -17,7 +17,7 @@ MAX_INTEGER: Final = 2**53  # beyond it a double, which is all that JavaScript a
 MAX_DEPTH: Final = 100  # deeper than any sane value, and within every decoder's own limit
 
 # A string of this many code points has at most MAX_VALUE_BYTES of canonical JSON (6 bytes each, as \u0000, and quotes).
-_SURELY_SMALL: Final = (MAX_VALUE_BYTES - 2) // 6
+SURELY_SMALL: Final = (MAX_VALUE_BYTES - 2) // 6
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -39,7 +39,7 @@ def from_wire(value: Any) -> Value:
     """
     kind = type(value)
     if kind is str:
-        if len(value) > _SURELY_SMALL:
+        if len(value) > SURELY_SMALL:
             _check_size(value)
         return value  # type: ignore[no-any-return]
     if value is None or kind is bool:

@@ -1,0 +1,106 @@
+"""Real servers and our own processes for a benchmark, on loopback, in a temporary directory."""
+
+import asyncio
+import base64
+import os
+import secrets
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+import psutil
+from pymongo import AsyncMongoClient
+
+from fitness_api import migrate
+from fitness_api.embedded import mongod, valkey
+
+DATABASE = "bench"
+_READY_WITHIN_S = 30
+
+
+@dataclass(frozen=True)
+class Servers:
+    mongo_url: str
+    mongod: psutil.Process
+    gateway_url: str
+    gateway: psutil.Process
+    handwritten_url: str
+    handwritten: psutil.Process
+
+
+def cpu_s(process: psutil.Process) -> float:
+    """User and system seconds that the process has used."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@asynccontextmanager
+async def running() -> AsyncIterator[Servers]:
+    async with AsyncExitStack() as stack:
+        directory = Path(stack.enter_context(TemporaryDirectory(prefix="fitness-bench-")))
+        (directory / "mongod").mkdir()
+        (directory / "valkey").mkdir()
+        mongo_url = await stack.enter_async_context(mongod.running(directory / "mongod"))
+        redis_url = await stack.enter_async_context(valkey.running(directory / "valkey"))
+        async with AsyncMongoClient[dict[str, object]](mongo_url, w="majority", journal=True) as client:
+            await migrate.migrate(client[DATABASE])
+        server = next(p for p in psutil.Process().children(recursive=True) if "mongod" in p.name())
+        port, other_port = free_port(), free_port()
+        settings = {
+            "FITNESS_MONGO_URL": mongo_url,
+            "FITNESS_REDIS_URL": redis_url,
+            "FITNESS_MONGO_DATABASE": DATABASE,
+            "FITNESS_MASTER_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
+            "FITNESS_PORT": str(port),
+            "FITNESS_PUBLIC_URL": f"http://127.0.0.1:{port}",
+        }
+        gateway = await stack.enter_async_context(
+            _process(directory / "gateway.log", "-m", "fitness_api", "serve", environment=settings)
+        )
+        handwritten = await stack.enter_async_context(
+            _process(
+                directory / "handwritten.log", "-m", "uvicorn", "bench.handwritten:app", "--port", str(other_port),
+                "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning",
+                environment={"HANDWRITTEN_MONGO_URL": mongo_url, "HANDWRITTEN_DATABASE": DATABASE},
+            )
+        )  # fmt: skip
+        urls = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{other_port}"
+        for url in urls:
+            await _answers(url)
+        yield Servers(mongo_url, server, urls[0], gateway, urls[1], handwritten)
+
+
+@asynccontextmanager
+async def _process(log: Path, *arguments: str, environment: Mapping[str, str]) -> AsyncIterator[psutil.Process]:
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *arguments, env={**os.environ, **environment}, stdout=output, stderr=output
+        )
+        try:
+            yield psutil.Process(process.pid)
+        finally:
+            process.terminate()
+            await process.wait()
+
+
+async def _answers(url: str) -> None:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        for _ in range(_READY_WITHIN_S * 10):
+            try:
+                await client.get(f"{url}/healthz")
+            except httpx.TransportError:
+                await asyncio.sleep(0.1)
+            else:
+                return
+    raise TimeoutError(f"{url} did not answer within {_READY_WITHIN_S} s")
