@@ -16,6 +16,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, assert_never
 
+from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import CollectionInvalid, OperationFailure, PyMongoError
 
@@ -31,8 +32,8 @@ ADAPTERS = (
 
 # What makes an index another index. Everything else that listIndexes tells (v, ns, weights) is the server's own.
 INDEX_OPTIONS = ("unique", "sparse", "expireAfterSeconds", "partialFilterExpression", "collation", "hidden")
-# Server error codes.
-ALREADY_INITIALISED = 23  # shardCollection with other options
+# A primary is elected in under ten seconds; one that takes longer is not coming.
+SERVER_WITHIN_MS = 15_000
 
 
 class MigrationRefused(Exception):
@@ -234,4 +235,15 @@ async def migrate(
             await apply(database, steps, report=report)
         return steps
     except PyMongoError as error:
+        raise MigrationRefused(f"MongoDB: {error}") from error
+
+
+async def migrate_url(
+    url: str, database: str, *, report: Callable[[Step], None] = lambda _: None, dry_run: bool = False
+) -> list[Step]:
+    """As `migrate`, over a connection of its own: without a bound on a step, as an index on much data takes long."""
+    try:
+        async with AsyncMongoClient[dict[str, Any]](url, serverSelectionTimeoutMS=SERVER_WITHIN_MS) as client:
+            return await migrate(client[database], report=report, dry_run=dry_run)
+    except (PyMongoError, ValueError) as error:
         raise MigrationRefused(f"MongoDB: {error}") from error

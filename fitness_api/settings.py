@@ -3,6 +3,9 @@
 A name that begins with FITNESS_ and is none of ours is refused, so that a typo is not a silent default.
 """
 
+import binascii
+import re
+from base64 import b64decode
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -10,6 +13,10 @@ from msgspec import Meta, Struct, ValidationError, convert
 from msgspec.structs import fields
 
 PREFIX = "FITNESS_"
+MASTER_KEY_BYTES = 32
+
+
+_FIELD = re.compile(r"(?:(?<=at )|(?<=field ))`(?:\$\.)?(\w+)`")
 
 
 class SettingsInvalid(Exception):
@@ -23,10 +30,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     it, so all processes share it and none is restarted to rotate a signing key.
     """
 
-    mongo_url: str
-    redis_url: str
+    mongo_url: Annotated[str, Meta(pattern=r"^mongodb(\+srv)?://.")]
+    redis_url: Annotated[str, Meta(pattern="^(rediss?|unix)://.")]
     master_key: str
-    public_url: str = "http://127.0.0.1:8080"
+    public_url: Annotated[str, Meta(pattern="^https?://.")] = "http://127.0.0.1:8080"
     mongo_database: Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,37}$")] = "fitness"
     mongo_pool_size: Annotated[int, Meta(ge=1, le=1000)] = 100
     host: str = "127.0.0.1"
@@ -35,7 +42,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     import_workers: Annotated[int, Meta(ge=1, le=64)] = 2
 
     def __repr__(self) -> str:
-        shown = {"host", "port", "public_url", "mongo_database"}
+        shown = ("host", "port", "public_url", "mongo_database")
         return f"Settings({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)}, …)"
 
 
@@ -44,8 +51,24 @@ def from_environment(environ: Mapping[str, str]) -> Settings:
     ours = {name[len(PREFIX) :].lower(): value for name, value in environ.items() if name.startswith(PREFIX)}
     known = {field.name for field in fields(Settings)}
     for name in sorted(ours.keys() - known):
-        raise SettingsInvalid(f"{PREFIX}{name.upper()} is not a setting. Known: {', '.join(sorted(PREFIX + n.upper() for n in known))}")
+        raise SettingsInvalid(
+            f"{PREFIX}{name.upper()} is not a setting. Known: {', '.join(sorted(PREFIX + n.upper() for n in known))}"
+        )
     try:
-        return convert(ours, Settings, strict=False)
+        settings = convert(ours, Settings, strict=False)
     except ValidationError as error:
-        raise SettingsInvalid(str(error).replace("`$.", f"`{PREFIX}")) from None
+        # "Expected `int` - at `$.port`", "Object missing required field `mongo_url`"
+        raise SettingsInvalid(_FIELD.sub(_variable, str(error)).replace("Object missing", "Missing")) from None
+    try:
+        key = b64decode(settings.master_key, validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != MASTER_KEY_BYTES:
+        raise SettingsInvalid(
+            f"{PREFIX}MASTER_KEY has to be {MASTER_KEY_BYTES} bytes in base64 (openssl rand -base64 32)."
+        )
+    return settings
+
+
+def _variable(found: re.Match[str]) -> str:
+    return PREFIX + found[1].upper()

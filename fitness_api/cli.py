@@ -1,0 +1,164 @@
+"""The command line: `fitness-api serve | migrate | up | demo`.
+
+Each command imports what it needs itself, so that --help answers at once and a bad setting is told before anything
+is loaded.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from msgspec.structs import fields
+
+from fitness_api.settings import Settings, SettingsInvalid, from_environment
+
+# Open requests get this long when the process is asked to stop. Kubernetes kills after 30 s.
+DRAIN_WITHIN_S = 20
+# Longer than the idle time of common load balancers (60 s): the side that is behind must not close first.
+KEEP_ALIVE_S = 75
+# Connections that the kernel holds while the process is busy; Linux's own bound (net.core.somaxconn) is 4096.
+BACKLOG = 2048
+# The largest frame of the live protocol is far smaller; uvicorn's default is 16 MiB.
+MAX_WEBSOCKET_FRAME_BYTES = 1 << 20
+
+USAGE_ERROR = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except SettingsInvalid as error:
+        print(f"fitness-api: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fitness-api",
+        description="The backend of a fitness app.",
+        epilog="Settings are environment variables: " + ", ".join(settings_names()) + ".",
+    )
+    parser.add_argument("--version", action="version", version=f"fitness-api {_version()}")
+    commands = parser.add_subparsers(title="commands", metavar="<command>", required=True)
+
+    command = commands.add_parser(
+        "up",
+        help="all of it on this machine, with a MongoDB and a Valkey of its own",
+        description="Starts a MongoDB, a Valkey and the API, and stops them together. "
+        "FITNESS_MONGO_URL and FITNESS_REDIS_URL name servers that run already.",
+    )
+    command.add_argument("--data", type=Path, default=Path(".data"), help="what is kept, and logs (default: .data)")
+    command.add_argument("--port", type=_port, help="the API's port; 0 for any that is free (default: 8080)")
+    command.set_defaults(run=_up)
+
+    command = commands.add_parser("serve", help="the API, as one process", description="Serves HTTP and WebSockets.")
+    command.set_defaults(run=_serve)
+
+    command = commands.add_parser(
+        "migrate",
+        help="make collections, indexes and shard keys",
+        description="Makes what is missing and drops nothing; running it again does nothing.",
+    )
+    command.add_argument("--dry-run", action="store_true", help="show what would be made")
+    command.set_defaults(run=_migrate)
+
+    command = commands.add_parser(
+        "demo",
+        help="a phone, a watch and a laptop against a running API",
+        description="Plays a few devices that record and sync against a running API, and shows what they see.",
+    )
+    command.add_argument("--url", default="http://127.0.0.1:8080", help="where the API is (default: %(default)s)")
+    command.set_defaults(run=_demo)
+    return parser
+
+
+def settings_names() -> list[str]:
+    return sorted(f"FITNESS_{field.name.upper()}" for field in fields(Settings))
+
+
+def _version() -> str:
+    try:
+        return version("fitness-backend")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError("a port is between 0 and 65535")
+    return port
+
+
+def _up(arguments: argparse.Namespace) -> int:
+    from fitness_api.up import Options, up
+
+    return asyncio.run(up(Options(data=arguments.data, port=arguments.port), os.environ))
+
+
+def _serve(_: argparse.Namespace) -> int:
+    settings = from_environment(os.environ)
+
+    import uvicorn
+
+    from fitness_api import app
+    from fitness_api.middleware import configure_logging
+    from fitness_api.protocol_uvicorn import BoundedHttpProtocol
+
+    configure_logging()
+    config = uvicorn.Config(
+        app.build(settings),
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http=BoundedHttpProtocol,
+        ws_max_size=MAX_WEBSOCKET_FRAME_BYTES,
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=DRAIN_WITHIN_S,
+    )
+    server = uvicorn.Server(config)
+    # uvicorn raises the signal that stopped it once more when it is done; with these it ends with status 0.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    server.run()
+    return 0 if server.started else 1
+
+
+def _migrate(arguments: argparse.Namespace) -> int:
+    settings = from_environment(os.environ)
+
+    from fitness_api.migrate import MigrationRefused, migrate_url
+
+    try:
+        steps = asyncio.run(
+            migrate_url(settings.mongo_url, settings.mongo_database, report=print, dry_run=arguments.dry_run)
+        )
+    except MigrationRefused as error:
+        print(f"fitness-api: {error}", file=sys.stderr)
+        return 1
+    if arguments.dry_run:
+        for step in steps:
+            print(f"would {step}")
+    if not steps:
+        print("nothing to do")
+    return 0
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from fitness_api import demo
+
+    return int(demo.main(arguments.url))
