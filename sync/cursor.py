@@ -12,6 +12,8 @@ from hashlib import sha256
 from typing import Final
 
 import msgspec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from msgspec import Struct
 
 _MAC_BYTES: Final = 16
@@ -31,6 +33,10 @@ class Cursor(Struct, frozen=True, array_like=True):
 
 
 _decoder = msgspec.msgpack.Decoder(Cursor)
+
+
+def derive_key(master_key: bytes) -> bytes:
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=b"fitness sync cursors v1").derive(master_key)
 
 
 def encode(cursor: Cursor, *, key: bytes, user_id: str) -> str:

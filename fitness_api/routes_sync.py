@@ -1,0 +1,85 @@
+"""Offline sync over HTTP: one round trip, and the schema that apps read."""
+
+import time
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fitness_api import bodies
+from fitness_api.errors import BodyTooLarge
+from fitness_api.identity.access_tokens import Principal
+from fitness_api.operation import Operation
+from fitness_api.resources import Resources
+from sync import exchange, schema
+from sync.changes import MAX_CHANGES, MAX_REQUEST_BYTES, SyncRequest, SyncResponse
+from sync.errors import BatchTooLarge
+from sync.schema import Field
+
+
+class Schema(Struct, frozen=True, kw_only=True):
+    """Every collection's fields as this server knows them. What it does not know it keeps as sent."""
+
+    version: int
+    collections: Mapping[str, Mapping[str, Field]]
+
+
+_SCHEMA: Final = Schema(version=schema.VERSION, collections=schema.COLLECTIONS)
+
+
+async def sync(request: Request[Resources], principal: Principal) -> Response:
+    received = bodies.request_format(request)
+    answered = bodies.answer_format(request)
+    try:
+        body = await bodies.read_bytes(request, limit_bytes=MAX_REQUEST_BYTES)
+    except BodyTooLarge:
+        raise BatchTooLarge(max_changes=MAX_CHANGES, max_bytes=MAX_REQUEST_BYTES) from None
+    response = await exchange.round_trip(
+        request.state["sync_store"],
+        bodies.decode(body, SyncRequest, body_format=received),
+        user_id=principal.user_id,
+        cursor_key=request.state["cursor_key"],
+        received=received,
+        answered=answered,
+        now_ms=time.time_ns() // 1_000_000,
+    )
+    encode = msgspec.json.encode if answered == "json" else msgspec.msgpack.encode
+    return bodies.respond_bytes(request, encode(response))
+
+
+async def get_schema(request: Request[Resources], _principal: Principal) -> Response:
+    return bodies.respond(request, _SCHEMA, headers={"Cache-Control": "private, max-age=3600"})
+
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation(
+        method="POST",
+        path="/v1/sync",
+        handler=sync,
+        tag="Sync",
+        summary="Upload changes and download what is new, in one round trip",
+        description=(
+            "Changes are merged register by register: the greater stamp wins. Each has its own result, and one bad change "
+            "never holds up the others. The upload is durable before the download is read. Send a lost request again: "
+            "nothing is done twice. An empty cursor starts a snapshot, most recently changed documents first."
+        ),
+        login=True,
+        scope="sync",
+        body=SyncRequest,
+        answers={200: SyncResponse},
+        problems=("batch_too_large", "unknown_device", "unavailable"),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/sync/schema",
+        handler=get_schema,
+        tag="Sync",
+        summary="The collections and their fields, as this server knows them",
+        login=True,
+        scope="sync",
+        answers={200: Schema},
+    ),
+)
