@@ -1,1 +1,119 @@
 """Composition of the gateway: `build(settings, open_resources)` gives an ASGI application."""
+
+import re
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Final
+from uuid import UUID
+
+from msgspec import ValidationError, convert
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from fitness_api import problems, resources, routes_operations, routes_sync
+from fitness_api.bodies import answer_format
+from fitness_api.errors import InsufficientScope, NotFound
+from fitness_api.middleware import AccessLog, BodylessHead, Compression, RequestIds, SecurityHeaders
+from fitness_api.operation import Media, Operation
+from fitness_api.resources import Resources
+from fitness_api.routes_operations import Served, publish
+from fitness_api.settings import Settings
+
+OPERATIONS: Final[tuple[Operation, ...]] = (*routes_sync.OPERATIONS, *routes_operations.OPERATIONS)
+
+# Ids are compared as text in the database, so that only one spelling of a UUID may come in.
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+OpenResources = Callable[[Settings], AbstractAsyncContextManager[Resources]]
+
+
+def build(
+    settings: Settings,
+    open_resources: OpenResources = resources.open_resources,
+    operations: tuple[Operation, ...] = OPERATIONS,
+) -> ASGIApp:
+    """Nothing is opened before the server starts the lifespan."""
+    published = publish(operations, public_url=settings.public_url)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[Served]:
+        async with open_resources(settings) as opened:
+            yield {**opened, "published": published}
+
+    starlette = Starlette(
+        routes=routes(operations),
+        exception_handlers=problems.handlers(settings.public_url),
+        lifespan=lifespan,
+    )
+    # A redirect would repeat a request's body to a place that its sender never named.
+    starlette.router.redirect_slashes = False
+    guarded = SecurityHeaders(BodylessHead(Compression(starlette)), https=settings.public_url.startswith("https:"))
+    return RequestIds(AccessLog(guarded))
+
+
+def routes(operations: Iterable[Operation]) -> list[BaseRoute]:
+    """Return one route a path, fixed segments before parameters, so that the order of the tables decides nothing."""
+    by_path: dict[str, dict[str, Operation]] = {}
+    for operation in operations:
+        methods = by_path.setdefault(operation.path, {})
+        if operation.method in methods:
+            raise ValueError(f"{operation.method} {operation.path} is declared twice")
+        methods[operation.method] = operation
+    ordered = sorted(by_path, key=lambda path: [(segment.startswith("{"), segment) for segment in path.split("/")])
+    return [Route(path, _Path(by_path[path])) for path in ordered]
+
+
+class _Path:
+    """Serves every method of one path."""
+
+    def __init__(self, operations: Mapping[str, Operation]) -> None:
+        self._operations = dict(operations)
+        if "GET" in operations:
+            self._operations["HEAD"] = operations["GET"]
+        self._allow = ", ".join(sorted([*self._operations, "OPTIONS"]))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method = scope["method"]
+        if method == "OPTIONS":
+            await Response(status_code=204, headers={"Allow": self._allow})(scope, receive, send)
+            return
+        operation = self._operations.get(method)
+        if operation is None:
+            raise HTTPException(405, headers={"Allow": self._allow})
+        request: Request[Resources] = Request(scope, receive)
+        response = await _serve(operation, request)
+        await response(scope, receive, send)
+
+
+async def _serve(operation: Operation, request: Request[Resources]) -> Response:
+    """Check what the operation declares, then call its handler."""
+    principal = None
+    if operation.login:
+        principal = await request.state["sessions"].authenticate(request.headers.get("authorization"))
+        if operation.scope is not None and operation.scope not in principal.scopes:
+            raise InsufficientScope(operation.scope)
+    for parameter in operation.parameters:
+        if parameter.where == "path":
+            _check(request.path_params[parameter.name], parameter.type)
+    # Before the handler: a write that was done must not be answered by a refusal.
+    if any(answer is not None and not isinstance(answer, Media) for answer in operation.answers.values()):
+        answer_format(request)
+    return await (operation.handler(request, principal) if operation.login else operation.handler(request))
+
+
+def _check(value: str, kind: Any) -> None:
+    """Raises NotFound if a path parameter is not of its declared type; a thing of such a name cannot exist."""
+    if kind is UUID:
+        if not _UUID.fullmatch(value):
+            raise NotFound("id")
+        return
+    if kind is str:
+        return
+    try:
+        convert(value, kind, strict=False)
+    except ValidationError as error:
+        raise NotFound("path") from error

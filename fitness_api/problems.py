@@ -1,0 +1,323 @@
+"""Exceptions to RFC 9457 problem details: one total table.
+
+Domain errors know nothing of HTTP; this is the only file that gives them a status. To add an error: a Problem (or one that
+is there), a row in PROBLEMS, and the section that a test then asks of docs/protocols/problems.md.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final
+
+from msgspec import json
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fitness_api import errors as api
+from fitness_api.identity import errors as identity
+from sync import errors as sync
+
+MEDIA_TYPE: Final = "application/problem+json"
+REALM: Final = "fitness-api"
+
+_log = logging.getLogger("fitness_api.problems")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """`code` is for programs and never changes; `meaning` and `remedy` are the page that `type` points to.
+
+    `members` is the allow-list of extension members: the member's name → the error's attribute, or attributes that become
+    an object. Nothing else of an error leaves the house but its message, and at 500 and above not even that.
+    """
+
+    status: int
+    code: str
+    title: str
+    meaning: str
+    remedy: str
+    members: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    retry_after_s: int | None = None
+
+    @property
+    def slug(self) -> str:
+        return self.code.replace("_", "-")
+
+
+MALFORMED_BODY: Final = Problem(
+    status=400,
+    code="malformed_body",
+    title="The body cannot be read",
+    meaning="The body is not the JSON, msgpack or form that Content-Type says, not compressed as Content-Encoding says, nested too deep, or cut off.",
+    remedy="Mend the encoder; the same bytes will be refused again.",
+)
+INVALID_BODY: Final = Problem(
+    status=422,
+    code="invalid_body",
+    title="The body is not what this operation takes",
+    meaning="The body was read and something in it is of the wrong type, out of its range, missing, or unknown.",
+    remedy="`errors` names each place by a JSON Pointer and says what was expected there.",
+)
+BODY_TOO_LARGE: Final = Problem(
+    status=413,
+    code="body_too_large",
+    title="The body is too large",
+    meaning="The body, after decompression, is over what this operation takes. Reading stopped there.",
+    remedy="Send less at a time; `limit_bytes` says how much.",
+    members={"limit_bytes": "limit_bytes"},
+)
+UNSUPPORTED_MEDIA_TYPE: Final = Problem(
+    status=415,
+    code="unsupported_media_type",
+    title="The media type or content coding is not supported",
+    meaning="Content-Type or Content-Encoding names something that this operation does not read.",
+    remedy="Send one of the types that the detail names, compressed with gzip, zstd or br, or not at all.",
+)
+NOT_ACCEPTABLE: Final = Problem(
+    status=406,
+    code="not_acceptable",
+    title="No acceptable media type",
+    meaning="Accept leaves nothing that this operation can answer in.",
+    remedy="Accept `application/json` or `application/msgpack`, or leave the header out.",
+)
+UNAUTHENTICATED: Final = Problem(
+    status=401,
+    code="unauthenticated",
+    title="A valid access token is needed",
+    meaning="No access token came, or one that is expired, revoked, or not ours.",
+    remedy="Refresh the token pair and send the request again; if the refresh is refused too, sign in.",
+)
+INSUFFICIENT_SCOPE: Final = Problem(
+    status=403,
+    code="insufficient_scope",
+    title="The access token lacks a scope",
+    meaning="The token is valid and was not granted the scope that this operation needs.",
+    remedy="Ask the user for the scope that `scope` names.",
+    members={"scope": "scope"},
+)
+NOT_FOUND: Final = Problem(
+    status=404,
+    code="not_found",
+    title="Not found",
+    meaning="There is no such path, or no such thing for this caller. What belongs to others is not told apart from what does not exist.",
+    remedy="Check the path and the id. Ids are lower-case UUIDs.",
+)
+METHOD_NOT_ALLOWED: Final = Problem(
+    status=405,
+    code="method_not_allowed",
+    title="The path does not take this method",
+    meaning="The path exists and this method does not.",
+    remedy="Use one of the methods in the Allow header.",
+)
+EMAIL_TAKEN: Final = Problem(
+    status=409,
+    code="email_taken",
+    title="The address is taken",
+    meaning="Another account holds this address.",
+    remedy="Log in with it, or register another.",
+)
+INVALID_CREDENTIALS: Final = Problem(
+    status=401,
+    code="invalid_credentials",
+    title="The address or the password is wrong",
+    meaning="They do not belong together, or nobody has that address; which of the two is not told.",
+    remedy="Let the user type them again, or reset the password.",
+)
+TOO_MANY_REQUESTS: Final = Problem(
+    status=429,
+    code="too_many_requests",
+    title="Too many requests",
+    meaning="More came than may be served in good time. Nothing was done.",
+    remedy="Wait for Retry-After, then send the same request again with jitter.",
+    retry_after_s=1,
+)
+INVALID_GRANT: Final = Problem(
+    status=400,
+    code="invalid_grant",
+    title="The grant does not hold",
+    meaning="A refresh token that is expired, revoked, or was replaced by a later one.",
+    remedy="Sign in again.",
+)
+INVALID_SCOPE: Final = Problem(
+    status=400,
+    code="invalid_scope",
+    title="A scope was not granted",
+    meaning="The request asks for more than the user granted.",
+    remedy="Ask for fewer scopes, or leave them out.",
+)
+BATCH_TOO_LARGE: Final = Problem(
+    status=413,
+    code="batch_too_large",
+    title="Too many changes in one request",
+    meaning="The upload holds more changes, or more decoded bytes, than one request may carry. Nothing of it was read.",
+    remedy="Halve the batch; `limits` says how much fits.",
+    members={"limits": ("max_changes", "max_bytes")},
+)
+UNKNOWN_DEVICE: Final = Problem(
+    status=409,
+    code="unknown_device",
+    title="The device is not registered",
+    meaning="The account has no device of this id: it was deleted, or never registered here.",
+    remedy="Register the device and send the request again. Queue and cursor stay good.",
+)
+TOO_MANY_DEVICES: Final = Problem(
+    status=409,
+    code="too_many_devices",
+    title="The account has as many devices as it may",
+    meaning="Every device takes part in deciding what may be purged, so their number is bounded.",
+    remedy="Delete a device that is no longer used, then register again. `limit` is the bound.",
+    members={"limit": "limit"},
+)
+REPLICAS_EXHAUSTED: Final = Problem(
+    status=409,
+    code="replicas_exhausted",
+    title="The account has no replica numbers left",
+    meaning="A replica number is never given twice, and all 4,095 of this account were given out.",
+    remedy="Nothing that a client can do; write to support.",
+)
+TRACK_CONFLICT: Final = Problem(
+    status=409,
+    code="track_conflict",
+    title="The chunk exists with other content",
+    meaning="Chunks are immutable: this id was used for other samples before.",
+    remedy="Send these samples under a new chunk id.",
+)
+UNAVAILABLE: Final = Problem(
+    status=503,
+    code="unavailable",
+    title="Unavailable for the moment",
+    meaning="A part that this request needs did not answer in time. Whether a write took effect is not known; every write here may be sent again.",
+    remedy="Send the same request again after Retry-After, with growing pauses and jitter.",
+    members={"dependencies": "dependencies"},
+    retry_after_s=1,
+)
+INTERNAL_ERROR: Final = Problem(
+    status=500,
+    code="internal_error",
+    title="Something went wrong on our side",
+    meaning="A fault that we did not foresee. It was logged under `request_id`.",
+    remedy="Send the same request again once; if it fails again, tell support the `request_id`.",
+)
+
+PROBLEMS: Final[Mapping[type[Exception], Problem]] = {
+    api.MalformedBody: MALFORMED_BODY,
+    api.InvalidBody: INVALID_BODY,
+    api.BodyTooLarge: BODY_TOO_LARGE,
+    api.UnsupportedMediaType: UNSUPPORTED_MEDIA_TYPE,
+    api.NotAcceptable: NOT_ACCEPTABLE,
+    api.NotAuthenticated: UNAUTHENTICATED,
+    api.InsufficientScope: INSUFFICIENT_SCOPE,
+    api.NotFound: NOT_FOUND,
+    api.NotReady: UNAVAILABLE,
+    identity.EmailTaken: EMAIL_TAKEN,
+    identity.InvalidCredentials: INVALID_CREDENTIALS,
+    identity.PasswordHashersBusy: TOO_MANY_REQUESTS,
+    identity.GrantInvalid: INVALID_GRANT,
+    identity.ScopeExceeded: INVALID_SCOPE,
+    identity.AccessTokenInvalid: UNAUTHENTICATED,
+    identity.SigningKeysUnreadable: INTERNAL_ERROR,  # an operator's fault, never the caller's
+    identity.StoreUnavailable: UNAVAILABLE,
+    sync.BatchTooLarge: BATCH_TOO_LARGE,
+    sync.UnknownDevice: UNKNOWN_DEVICE,
+    sync.TooManyDevices: TOO_MANY_DEVICES,
+    sync.ReplicasExhausted: REPLICAS_EXHAUSTED,
+    sync.TrackConflict: TRACK_CONFLICT,
+    sync.StoreUnavailable: UNAVAILABLE,
+}
+
+# One handler serves a family: Starlette looks along the error's MRO.
+BASES: Final[tuple[type[Exception], ...]] = (api.ApiError, identity.IdentityError, sync.SyncError)
+
+_ROUTING: Final[Mapping[int, Problem]] = {404: NOT_FOUND, 405: METHOD_NOT_ALLOWED}
+
+CATALOGUE: Final[Mapping[str, Problem]] = {
+    problem.code: problem for problem in (*PROBLEMS.values(), *_ROUTING.values(), MALFORMED_BODY, INTERNAL_ERROR)
+}
+
+
+def problem_of(error: Exception) -> Problem:
+    """Return the error's row; a class without one is a fault of ours, which a test keeps from happening."""
+    if isinstance(error, HTTPException):
+        return _ROUTING.get(error.status_code) or _by_status(error.status_code)
+    for kind in type(error).__mro__:
+        if kind in PROBLEMS:
+            return PROBLEMS[kind]
+    return INTERNAL_ERROR
+
+
+def _by_status(status: int) -> Problem:
+    phrase = HTTPStatus(status).phrase
+    code = phrase.lower().replace(" ", "_").replace("-", "_")
+    return Problem(status=status, code=code, title=phrase, meaning=phrase, remedy="")
+
+
+def details(problem: Problem, error: Exception, *, public_url: str, request_id: str | None) -> dict[str, Any]:
+    """Return the problem document's members."""
+    body: dict[str, Any] = {
+        "type": f"{public_url.rstrip('/')}/problems/{problem.slug}",
+        "title": problem.title,
+        "status": problem.status,
+        "code": problem.code,
+    }
+    if problem.status < 500 and not isinstance(error, HTTPException) and str(error):
+        body["detail"] = str(error)
+    if isinstance(error, api.InvalidBody):
+        body["errors"] = [{"pointer": wrong.pointer, "detail": wrong.detail} for wrong in error.errors]
+    for member, source in problem.members.items():
+        if isinstance(source, tuple):
+            body[member] = {name: getattr(error, name) for name in source}
+        elif hasattr(error, source):
+            body[member] = getattr(error, source)
+    if request_id is not None:
+        body["request_id"] = request_id
+    return body
+
+
+def headers(problem: Problem, error: Exception) -> dict[str, str]:
+    out = {"Cache-Control": "no-store"}
+    if isinstance(error, HTTPException):
+        out |= dict(error.headers or {})
+    if problem.status in {429, 503}:
+        out["Retry-After"] = str(max(1, int(getattr(error, "retry_after_s", None) or problem.retry_after_s or 1)))
+    if challenge := _challenge(problem, error):
+        out["WWW-Authenticate"] = challenge
+    return out
+
+
+def _challenge(problem: Problem, error: Exception) -> str | None:
+    """RFC 6750 section 3: without a token no error code, so that a client that sent none is not told it was wrong."""
+    if isinstance(error, api.InsufficientScope):
+        return f'Bearer realm="{REALM}", error="insufficient_scope", scope="{error.scope}"'
+    if problem.status != 401:
+        return None
+    code = "invalid_token" if isinstance(error, identity.AccessTokenInvalid) else getattr(error, "error", None)
+    return f'Bearer realm="{REALM}"' + (f', error="{code}"' if code else "")
+
+
+def response(problem: Problem, error: Exception, *, public_url: str, request_id: str | None) -> Response:
+    body = json.encode(details(problem, error, public_url=public_url, request_id=request_id))
+    return Response(body, status_code=problem.status, headers=headers(problem, error), media_type=MEDIA_TYPE)
+
+
+Handler = Callable[[Request[Any], Exception], Awaitable[Response]]
+
+
+def handlers(public_url: str) -> dict[type[Exception], Handler]:
+    """Return what Starlette calls for each base class, for its own routing errors, and for everything else."""
+
+    async def answer(request: Request[Any], error: Exception) -> Response:
+        problem = problem_of(error)
+        if problem is INTERNAL_ERROR:
+            _log.error("%s %s failed", request.method, _route(request), exc_info=error)
+        elif problem.status >= 500:
+            # The cause says which driver call failed; the caller is told nothing of it.
+            _log.warning("%s %s: %s (%r)", request.method, _route(request), error, error.__cause__)
+        return response(problem, error, public_url=public_url, request_id=request.scope.get("request_id"))
+
+    return dict.fromkeys((*BASES, HTTPException, Exception), answer)
+
+
+def _route(request: Request[Any]) -> str:
+    return str(getattr(request.scope.get("route"), "path", "an unknown path"))
