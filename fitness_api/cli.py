@@ -72,8 +72,11 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser(
         "demo",
-        help="a phone, a watch and a laptop against a running API",
-        description="Plays a few devices that record and sync against a running API, and shows what they see.",
+        help="a watch and a phone against a running API",
+        description="A new account, a watch that imports a ride and a phone: both edit it offline, sync, and show what came of it.",
+    )
+    command.add_argument(
+        "recording", nargs="?", type=Path, metavar="FILE.fit", help="a ride of your own (default: a synthetic one)"
     )
     command.add_argument("--url", default="http://127.0.0.1:8080", help="where the API is (default: %(default)s)")
     command.set_defaults(run=_demo)
@@ -161,4 +164,4 @@ def _migrate(arguments: argparse.Namespace) -> int:
 def _demo(arguments: argparse.Namespace) -> int:
     from fitness_api import demo
 
-    return int(demo.main(arguments.url))
+    return int(demo.main(arguments.url, arguments.recording))
