@@ -8,6 +8,12 @@ from typing import Any, TypedDict
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
+from fitness_api.identity.devices import Devices
+from fitness_api.identity.key_ring import KeyRing
+from fitness_api.identity.passwords import Passwords
+from fitness_api.identity.sessions import Sessions
+from fitness_api.identity.store import Store as Accounts
+from fitness_api.identity.store_mongo import MongoStore as MongoAccounts
 from fitness_api.settings import Settings
 from sync import cursor
 from sync.store import Store
@@ -20,6 +26,9 @@ class Resources(TypedDict):
     redis: Redis
     sync_store: Store
     cursor_key: bytes
+    accounts: Accounts
+    sessions: Sessions
+    devices: Devices
 
 
 @asynccontextmanager
@@ -38,14 +47,27 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     database = mongo[settings.mongo_database]
     master_key = b64decode(settings.master_key)
     redis = Redis.from_url(settings.redis_url, socket_timeout=5, socket_connect_timeout=5)
+    sync_store = MongoStore(database)
+    accounts = MongoAccounts(database)
+    passwords = Passwords(hashers=settings.password_hashers)
     try:
         yield {
             "settings": settings,
             "mongo": mongo,
             "redis": redis,
-            "sync_store": MongoStore(database),
+            "sync_store": sync_store,
             "cursor_key": cursor.derive_key(master_key),
+            "accounts": accounts,
+            "sessions": Sessions(
+                accounts,
+                passwords,
+                KeyRing(accounts, master_key),
+                issuer=settings.public_url.rstrip("/"),
+                master_key=master_key,
+            ),
+            "devices": Devices(accounts, sync_store),
         }
     finally:
+        passwords.close()
         await redis.aclose()
         await mongo.close()

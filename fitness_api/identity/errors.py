@@ -1,0 +1,68 @@
+"""What identity refuses, as seen by its callers.
+
+IdentityError
+  ├─ EmailTaken           another account holds the address
+  ├─ InvalidCredentials   the address and the password do not belong together, or nobody has that address
+  ├─ PasswordHashersBusy  more passwords wait to be checked than can be in good time; nothing was checked
+  ├─ GrantInvalid         a refresh token that does not hold (any more)
+  ├─ ScopeExceeded        more scopes asked for than were granted
+  ├─ AccessTokenInvalid   not an access token of ours, or not any more
+  │    └─ SigningKeyUnknown   names a key that was not loaded; load the keys and verify again
+  ├─ SigningKeysUnreadable    the stored keys were sealed under another master key
+  └─ StoreUnavailable     the database did not answer in time or lost its primary; send again
+"""
+
+
+class IdentityError(Exception):
+    """Base of this package's errors; never raised itself."""
+
+
+class EmailTaken(IdentityError):
+    def __init__(self) -> None:
+        super().__init__("An account with this address exists; log in instead.")
+
+
+class InvalidCredentials(IdentityError):
+    """Says the same whether or not the address is known."""
+
+    def __init__(self) -> None:
+        super().__init__("The address or the password is wrong.")
+
+
+class PasswordHashersBusy(IdentityError):
+    def __init__(self, *, retry_after_s: int) -> None:
+        super().__init__("Too many passwords are being checked; try again shortly.")
+        self.retry_after_s = retry_after_s
+
+
+class GrantInvalid(IdentityError):
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+
+
+class ScopeExceeded(IdentityError):
+    def __init__(self, scopes: frozenset[str]) -> None:
+        super().__init__(f"Not granted: {' '.join(sorted(scopes))}.")
+
+
+class AccessTokenInvalid(IdentityError):
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+
+
+class SigningKeyUnknown(AccessTokenInvalid):
+    def __init__(self) -> None:
+        super().__init__("The access token was signed by an unknown key.")
+
+
+class SigningKeysUnreadable(IdentityError):
+    def __init__(self) -> None:
+        super().__init__("The signing keys in the database were sealed under another master key.")
+
+
+class StoreUnavailable(IdentityError):
+    """Whether the write took effect is not known; every request of this package may be sent again."""
+
+    def __init__(self, detail: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s

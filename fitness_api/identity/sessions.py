@@ -1,0 +1,297 @@
+"""Registering, logging in, refreshing, ending a session, and telling who calls."""
+
+import unicodedata
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final, Generic, NamedTuple, TypeVar
+from uuid import uuid4
+
+from msgspec import Struct
+
+from fitness_api.errors import InvalidBody, NotAuthenticated
+from fitness_api.identity import access_tokens, accounts, refresh_tokens
+from fitness_api.identity.access_tokens import Principal
+from fitness_api.identity.accounts import Account
+from fitness_api.identity.errors import (
+    AccessTokenInvalid,
+    EmailTaken,
+    GrantInvalid,
+    InvalidCredentials,
+    ScopeExceeded,
+    SigningKeyUnknown,
+)
+from fitness_api.identity.key_ring import KeyRing, wall_clock_ms
+from fitness_api.identity.passwords import Passwords
+from fitness_api.identity.refresh_tokens import Advance, Expired, Repeat, Replay, Session
+from fitness_api.identity.signing_keys import PublicJWK
+from fitness_api.identity.store import Store
+
+FIRST_PARTY: Final = "app"  # the client id of our own apps
+USER_SCOPES: Final = (
+    "sync",
+    "workouts:read",
+    "workouts:write",
+    "live:publish",
+    "live:watch",
+    "notifications",
+    "account",
+)
+
+RECHECK_MS: Final = 5_000  # within this time an ended session is known to every process; the contract's number
+MAX_SESSIONS: Final = 100  # of one account; more devices than anybody has, and few enough to list
+MAX_USER_AGENT: Final = 200  # what a person needs to recognise a browser; the rest is not worth keeping
+# Some kilobyte each. Beyond that many callers within minutes a process verifies some signatures again.
+MAX_REMEMBERED: Final = 10_000
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class TokenPair(Struct, frozen=True, kw_only=True):
+    """`scope` is space-separated, `expires_in` the access token's life in seconds."""
+
+    access_token: str
+    token_type: str = "Bearer"  # noqa: S105  RFC 6750's word
+    expires_in: int
+    refresh_token: str
+    scope: str
+
+
+class _Checked(NamedTuple):
+    """When a session was last known to hold, and which generation of its access tokens had been seen by then."""
+
+    at_ms: int
+    seen_generation: int
+
+
+class _Remembered(Generic[K, V]):
+    """The latest used entries, so many at most."""
+
+    def __init__(self) -> None:
+        self._entries: OrderedDict[K, V] = OrderedDict()
+
+    def get(self, key: K) -> V | None:
+        if key in self._entries:
+            self._entries.move_to_end(key)
+        return self._entries.get(key)
+
+    def put(self, key: K, value: V) -> None:
+        self._entries[key] = value
+        self._entries.move_to_end(key)
+        if len(self._entries) > MAX_REMEMBERED:
+            self._entries.popitem(last=False)
+
+    def forget(self, key: K) -> None:
+        self._entries.pop(key, None)
+
+
+class Sessions:
+    """`issuer` is the public URL: access tokens are issued by it and for it."""
+
+    def __init__(
+        self,
+        store: Store,
+        passwords: Passwords,
+        keys: KeyRing,
+        *,
+        issuer: str,
+        master_key: bytes,
+        now_ms: Callable[[], int] = wall_clock_ms,
+    ) -> None:
+        self._store = store
+        self._passwords = passwords
+        self._keys = keys
+        self._issuer = issuer
+        self._refresh_key = refresh_tokens.derive_key(master_key)
+        self._now_ms = now_ms
+        self._verified: _Remembered[str, Principal] = _Remembered()
+        self._checked: _Remembered[tuple[str, str], _Checked] = _Remembered()
+
+    async def register(
+        self, *, email: str, password: str, display_name: str | None = None, user_agent: str = ""
+    ) -> TokenPair:
+        """Raises InvalidBody, EmailTaken, or PasswordHashersBusy."""
+        now_ms = self._now_ms()
+        address = accounts.normalised_address(email)
+        password = accounts.normalised_password(password)
+        account = Account(user_id=str(uuid4()), email=accounts.tidy(email), created_at_ms=now_ms)
+        if display_name is not None:
+            account = accounts.changed(account, {"display_name": display_name}, now_year=_year(now_ms))
+        if await self._store.credentials(address) is not None:
+            raise EmailTaken  # before a hash is spent on it; the claim below is what decides
+        password_hash = await self._passwords.hash(password)
+        await self._store.add_account(account, address=address, password_hash=password_hash)
+        return await self._begin(account.user_id, user_agent)
+
+    async def login(self, *, email: str, password: str, user_agent: str = "") -> TokenPair:
+        """Raises InvalidCredentials, alike in time whether or not the address is known, or PasswordHashersBusy."""
+        password = unicodedata.normalize("NFC", password)
+        try:
+            address = accounts.normalised_address(email)
+        except InvalidBody:
+            address = ""  # nobody's, and read like any other
+        known = await self._store.credentials(address)
+        password_hash = None if known is None else known.password_hash
+        if not await self._passwords.verify(password_hash, password) or known is None or password_hash is None:
+            raise InvalidCredentials
+        if self._passwords.is_outdated(password_hash):
+            renewed = await self._passwords.hash(password)
+            await self._store.replace_password_hash(known.user_id, before=password_hash, after=renewed)
+        return await self._begin(known.user_id, user_agent)
+
+    async def refresh(
+        self, refresh_token: str, *, client_id: str = FIRST_PARTY, scopes: frozenset[str] | None = None
+    ) -> TokenPair:
+        """Rotate. `scopes` narrows the access token's, not the session's.
+
+        Raises GrantInvalid, after ending the session if somebody else holds the token too, or ScopeExceeded.
+        """
+        token = refresh_tokens.read(refresh_token, self._refresh_key)
+        if token is None:
+            raise GrantInvalid("This is not a refresh token.")
+        while (session := await self._store.session(token.user_id, token.session_id)) is not None:
+            if session.client_id != client_id:
+                raise GrantInvalid("The refresh token was issued to another client.")
+            if scopes is not None and not scopes <= frozenset(session.scopes):
+                raise ScopeExceeded(scopes - frozenset(session.scopes))
+            match refresh_tokens.decide(token.counter, session, self._now_ms()):
+                case Advance(after):
+                    if await self._store.advance_session(after, counter=session.counter):
+                        return await self._pair(after, scopes)
+                    # The counter moved on since it was read, and never moves back: decide on the new one.
+                case Repeat():
+                    return await self._pair(session, scopes)
+                case Expired():
+                    break
+                case Replay():
+                    await self.revoke(token.user_id, token.session_id)
+                    raise GrantInvalid("The refresh token was used before; the session has been ended.")
+        raise GrantInvalid("The session has ended.")
+
+    async def revoke(self, user_id: str, session_id: str) -> bool:
+        """End a session; here at once, in other processes within RECHECK_MS. False: there was none."""
+        ended = await self._store.end_session(user_id, session_id)
+        self._checked.forget((user_id, session_id))
+        return ended
+
+    async def revoke_token(self, token: str, *, client_id: str = FIRST_PARTY) -> None:
+        """End the session of a refresh or access token (RFC 7009); one that does not hold is no error."""
+        refresh = refresh_tokens.read(token, self._refresh_key)
+        if refresh is not None:
+            session = await self._store.session(refresh.user_id, refresh.session_id)
+            if session is not None and session.client_id == client_id:
+                await self.revoke(refresh.user_id, refresh.session_id)
+            return
+        try:
+            principal = await self._verify(token)
+        except NotAuthenticated:
+            return
+        if principal.client_id == client_id:
+            await self.revoke(principal.user_id, principal.session_id)
+
+    async def of(self, user_id: str) -> list[Session]:
+        now_ms = self._now_ms()
+        # The database's own sweep of what has expired comes within a minute, not at once.
+        return [session for session in await self._store.sessions(user_id) if session.expires_at_ms > now_ms]
+
+    async def authenticate(self, authorization: str | None) -> Principal:
+        """Tell who calls, from the Authorization header.
+
+        Raises NotAuthenticated if no token came, it does not hold, or its session has ended.
+        """
+        token = _bearer(authorization)
+        principal = self._verified.get(token)
+        if principal is None:
+            principal = await self._verify(token)
+            self._verified.put(token, principal)
+        if not await self.holds(principal):
+            raise NotAuthenticated("The session has ended, or its access token has.")
+        return principal
+
+    async def holds(self, principal: Principal) -> bool:
+        """Whether the token has not expired and its session goes on, as of RECHECK_MS ago at most.
+
+        The first sight of a token's generation is recorded: its refresh token has arrived.
+        """
+        now_ms = self._now_ms()
+        if principal.expires_at_s * 1000 <= now_ms:
+            return False
+        key = (principal.user_id, principal.session_id)
+        known = self._checked.get(key)
+        if known and 0 <= now_ms - known.at_ms < RECHECK_MS and principal.generation <= known.seen_generation:
+            return True
+        session = await self._store.session(*key)
+        if session is None or session.expires_at_ms <= now_ms:
+            self._checked.forget(key)
+            return False
+        if session.seen_generation < principal.generation:
+            await self._store.see_generation(*key, principal.generation)
+        self._checked.put(key, _Checked(now_ms, max(session.seen_generation, principal.generation)))
+        return True
+
+    async def published_keys(self) -> tuple[PublicJWK, ...]:
+        """Return every key that a valid token may be signed with, the next one included."""
+        return await self._keys.published()
+
+    async def _verify(self, token: str) -> Principal:
+        now_s = self._now_ms() // 1000
+        try:
+            try:
+                keys = await self._keys.verifying()
+                return access_tokens.verify(token, keys, now_s, issuer=self._issuer, audience=self._issuer)
+            except SigningKeyUnknown:
+                keys = await self._keys.verifying_unknown()
+                return access_tokens.verify(token, keys, now_s, issuer=self._issuer, audience=self._issuer)
+        except AccessTokenInvalid as error:
+            raise NotAuthenticated(str(error)) from None
+
+    async def _begin(self, user_id: str, user_agent: str) -> TokenPair:
+        session = refresh_tokens.begin(
+            user_id=user_id,
+            session_id=str(uuid4()),
+            client_id=FIRST_PARTY,
+            scopes=USER_SCOPES,
+            user_agent=user_agent[:MAX_USER_AGENT],
+            now_ms=self._now_ms(),
+        )
+        await self._store.add_session(session)
+        for old in (await self._store.sessions(user_id))[MAX_SESSIONS:]:
+            await self.revoke(user_id, old.session_id)
+        return await self._pair(session, None)
+
+    async def _pair(self, session: Session, scopes: frozenset[str] | None) -> TokenPair:
+        granted = session.scopes if scopes is None else tuple(scope for scope in session.scopes if scope in scopes)
+        access_token = access_tokens.mint(
+            await self._keys.current(),
+            issuer=self._issuer,
+            audience=self._issuer,
+            user_id=session.user_id,
+            session_id=session.session_id,
+            client_id=session.client_id,
+            scopes=granted,
+            generation=session.counter,
+            authenticated_at_s=session.authenticated_at_ms // 1000,
+            now_s=self._now_ms() // 1000,
+            token_id=str(uuid4()),
+        )
+        return TokenPair(
+            access_token=access_token,
+            expires_in=access_tokens.LIFETIME_S,
+            refresh_token=refresh_tokens.mint(session, self._refresh_key),
+            scope=" ".join(granted),
+        )
+
+
+def _bearer(authorization: str | None) -> str:
+    """RFC 6750 section 2.1; the scheme is compared without case (RFC 9110 section 11.1)."""
+    if not authorization:
+        raise NotAuthenticated("This needs an access token.", error=None)
+    scheme, _, token = authorization.strip().partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise NotAuthenticated("This needs an access token, as Authorization: Bearer.", error=None)
+    return token.strip()
+
+
+def _year(at_ms: int) -> int:
+    return datetime.fromtimestamp(at_ms // 1000, tz=UTC).year
