@@ -18,6 +18,9 @@ from sync.schema import COLLECTIONS
 from sync.store import Store
 from sync.values import Value
 
+# How often a download that was overtaken by other devices' uploads goes on by itself before the device must ask.
+_MAX_READINGS: Final = 4
+
 _ENCODE: Final[Mapping[Format, Callable[[Any], bytes]]] = {
     "json": msgspec.json.Encoder().encode,
     "msgpack": msgspec.msgpack.Encoder().encode,
@@ -26,12 +29,16 @@ _SHOW: Final[Mapping[Format, Callable[[Value], Any]]] = {"json": values.for_json
 
 
 class Uploaded(NamedTuple):
-    """What an upload did. `delta` holds the documents it wrote if nobody else wrote since `head_before`, else None."""
+    """What an upload did. `delta` holds the documents it wrote if nobody else wrote since `head_before`, else None.
+
+    has_restamped: some of what it wrote has another stamp than the request carries.
+    """
 
     results: list[Result]
     head: Head
     head_before: Head
     delta: list[Document] | None
+    has_restamped: bool
     carried: Mapping[Key, Sequence[Change]]
 
 
@@ -59,7 +66,7 @@ async def round_trip(
     is_foreign = bool(request.cursor) and presented is None
     places, was_refused = cursor.open_run(presented, epoch=head.epoch, newest=head.seq, collections=wanted)
     page = _Page(request.limit, answered, uploaded.carried)
-    next_cursor = await _download(store, user_id, places, head, uploaded, page)
+    next_cursor, head = await _download(store, user_id, places, uploaded, page)
     more = next_cursor is not None
     given = next_cursor or cursor.close_run(head.epoch, wanted, at=head.seq)
     return SyncResponse(
@@ -99,7 +106,7 @@ async def _upload(store: Store, request: SyncRequest, user_id: str, received: Fo
         head = await store.head(user_id)
         if head is None or request.device_id not in head.devices:
             raise UnknownDevice(request.device_id)
-        return Uploaded(_complete(results), head, head, [], carried)
+        return Uploaded(_complete(results), head, head, [], has_restamped=False, carried=carried)
 
     def step(state: merge.State) -> merge.Outcome:
         if request.device_id not in state.head.devices:
@@ -127,7 +134,9 @@ async def _upload(store: Store, request: SyncRequest, user_id: str, received: Fo
         remaining = remaining[len(state.keys) :]
     if first is None or newest is None:
         raise AssertionError("There were changes, so there was a step.")
-    return Uploaded(_complete(results), newest, first, delta, carried)
+    complete = _complete(results)
+    has_restamped = any(result.status == "restamped" for result in complete)
+    return Uploaded(complete, newest, first, delta, has_restamped, carried)
 
 
 def _checked(sent: Sequence[Raw], received: Format) -> tuple[list[Result | None], list[tuple[int, Change]]]:
@@ -202,38 +211,72 @@ def _carries(change: Change, path: str, stamp: Stamp, value: Value) -> bool:
 
 
 async def _download(
+    store: Store, user_id: str, places: Sequence[Place], uploaded: Uploaded, page: _Page
+) -> tuple[Cursor | None, Head]:
+    """Fill the page. Return where the next one goes on, or None if everything up to the head, returned too, was given.
+
+    A document written while the feed is read moves above the head and out of sight, and takes along those of its registers
+    that are as old as this run. The run must not end before they were given: the next one, which begins at its end, gives
+    only what is newer. So it ends at a head that has not moved while the feed was read up to it.
+    """
+    head = uploaded.head
+    for _ in range(_MAX_READINGS):
+        given = await _read_places(store, user_id, places, head, uploaded, page)
+        if not given.is_whole:
+            return Cursor(head.epoch, given.places), head
+        if not given.read_feed:
+            return None, head
+        newest = await store.head(user_id)
+        if newest is None or newest.seq <= head.seq:
+            return None, head
+        head, places, uploaded = newest, given.places, uploaded._replace(delta=None)
+    return Cursor(uploaded.head.epoch, tuple(places)), head
+
+
+class _Given(NamedTuple):
+    """The places after a reading; whether all were read up to the head, and whether the store was asked for documents."""
+
+    places: tuple[Place, ...]
+    is_whole: bool
+    read_feed: bool
+
+
+async def _read_places(
     store: Store, user_id: str, places: Sequence[Place], head: Head, uploaded: Uploaded, page: _Page
-) -> Cursor | None:
-    """Fill the page, place by place. Return where the next one goes on, or None if everything up to the head was given."""
+) -> _Given:
     done: list[Place] = []
+    read_feed = False
     for index, start in enumerate(places):
         place = start
         if place.below is not None:
+            read_feed = True
             snapshot = store.changed(user_id, place.collections, after=0, upto=place.below - 1, newest_first=True)
             async for document in snapshot:
                 if not page.takes(document, began=0):
-                    return Cursor(head.epoch, (*done, place, *places[index + 1 :]))
+                    return _Given((*done, place, *places[index + 1 :]), is_whole=False, read_feed=True)
                 place = Place(place.collections, place.began, place.at, document.seq)
             place = Place(place.collections, place.began, place.at)
-        async for document in _since(store, user_id, place, head, uploaded):
-            if not page.takes(document, began=place.began):
-                return Cursor(head.epoch, (*done, place, *places[index + 1 :]))
-            place = Place(place.collections, place.began, document.seq)
+        if place.at < head.seq and place.collections:
+            if uploaded.delta is not None and place.at == uploaded.head_before.seq:
+                news = _written(uploaded, uploaded.delta, place)
+            else:
+                read_feed = True
+                news = store.changed(user_id, place.collections, after=place.at, upto=head.seq, newest_first=False)
+            async for document in news:
+                if not page.takes(document, began=place.began):
+                    return _Given((*done, place, *places[index + 1 :]), is_whole=False, read_feed=True)
+                place = Place(place.collections, place.began, document.seq)
         done.append(Place(place.collections, place.began, head.seq))
-    return None
+    return _Given(tuple(done), is_whole=True, read_feed=read_feed)
 
 
-async def _since(store: Store, user_id: str, place: Place, head: Head, uploaded: Uploaded) -> AsyncIterator[Document]:
-    """Documents after the place, in order. What this request wrote last is at hand and need not be read again."""
-    if place.at >= head.seq or not place.collections:
-        return
-    if uploaded.delta is not None and place.at == uploaded.head_before.seq:
-        for document in uploaded.delta:
-            if document.key.collection in place.collections:
-                yield document
-        return
-    async for document in store.changed(user_id, place.collections, after=place.at, upto=head.seq, newest_first=False):
-        yield document
+async def _written(uploaded: Uploaded, delta: Sequence[Document], place: Place) -> AsyncIterator[Document]:
+    """What this request wrote last is at hand and need not be read again."""
+    if place.began == place.at and not uploaded.has_restamped:
+        return  # all that was written since the run began is what this very request carries
+    for document in delta:
+        if document.key.collection in place.collections:
+            yield document
 
 
 async def _remaining(store: Store, user_id: str, given: Cursor, head: Head) -> int:
