@@ -5,6 +5,7 @@ restored from a backup) by their canonical JSON bytes. The rule is commutative, 
 shapes: tests/sync/test_document.py holds it to that.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
@@ -83,8 +84,14 @@ class Document:
         return self.values.get("deleted") is True
 
     @property
+    def path_count(self) -> int:
+        """What MAX_PATHS bounds: `deleted` is free, else a full document, deleted and restored, could never be edited again."""
+        return len(self.values) - ("deleted" in self.values)
+
+    @property
     def encoded_bytes(self) -> int:
-        return values.encoded_bytes(self.values)
+        """What MAX_DOCUMENT_BYTES bounds: `deleted` is free."""
+        return values.encoded_bytes({path: value for path, value in self.values.items() if path != "deleted"})
 
     def compacted(self) -> "Document":
         """Return the same state with the most frequent mark as the usual one."""
@@ -138,10 +145,12 @@ def components(path: str) -> list[str] | None:
     return parts
 
 
+_is_wrongly_escaped = re.compile(r"~(?![01])").search
+
+
 def _unescaped(part: str) -> str:
     """Empty, which no component may be, if the escapes are wrong."""
-    plain = part.replace("~1", "").replace("~0", "")
-    return "" if "~" in plain else part.replace("~1", "/").replace("~0", "~")
+    return part.replace("~1", "/").replace("~0", "~") if _is_wrongly_escaped(part) is None else ""
 
 
 def escaped(component: str) -> str:
@@ -187,7 +196,9 @@ def _read_shape(spec: Field, entries: list[tuple[list[str], Value]]) -> Any:
         case "children":
             children: dict[str, dict[str, Any]] = {}
             for (child, field), value in entries:
-                children.setdefault(child, {"id": child})[field] = values.to_python(value)
+                shown_child = children.setdefault(child, {"id": child})
+                if field != "id":  # a child's id is its name in the path, which nothing written can change
+                    shown_child[field] = values.to_python(value)
             shown = [child for child in children.values() if child.get("deleted") is not True]
             return sorted(shown, key=_child_order)
         case "register":

@@ -156,7 +156,7 @@ def _is_over_full(merged: Document, change: Change) -> bool:
     """Measures the document only if it may be too large; what it measured then counts on."""
     if change.values.keys() == {"deleted"}:
         return False  # deleting and restoring are never refused for size
-    if len(merged.values) > MAX_PATHS:
+    if merged.path_count > MAX_PATHS:
         return True
     if merged.most_bytes > MAX_DOCUMENT_BYTES:
         merged.most_bytes = merged.encoded_bytes

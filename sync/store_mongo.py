@@ -85,15 +85,16 @@ class MongoStore:
                 if len(record["devices"]) >= MAX_DEVICES:
                     raise TooManyDevices(limit=MAX_DEVICES)
                 replica = secrets.choice(free)
-                # Takes effect only on the devices it was decided on; a racing registration makes it look again. One that
-                # was forgotten at once leaves the devices as they were, but not the number free.
+                # Takes effect only on what it was decided on: a racing registration, even one forgotten at once, makes it look again.
                 written = await self._records.update_one(
                     {
-                        "_id": _head_id(user_id), "user_id": user_id,
-                        "devices": record["devices"], "replicas": {"$ne": replica},
+                        "_id": record["_id"],
+                        "user_id": user_id,
+                        "devices": record["devices"],
+                        "replicas": {"$ne": replica},
                     },
                     {"$set": {f"devices.{device_id}": replica}, "$push": {"replicas": replica}},
-                )  # fmt: skip
+                )
                 if written.matched_count:
                     return replica
 
