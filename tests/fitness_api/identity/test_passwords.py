@@ -1,0 +1,69 @@
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from argon2 import PasswordHasher, extract_parameters
+from argon2.low_level import Type
+
+from fitness_api.identity import passwords as module
+from fitness_api.identity.errors import PasswordHashersBusy
+from fitness_api.identity.passwords import MAX_WAITING_PER_HASHER, Passwords
+
+
+@pytest.fixture
+def one() -> Iterator[Passwords]:
+    one = Passwords(hashers=1)
+    yield one
+    one.close()
+
+
+async def test_a_password_is_known_by_its_hash_and_no_other(passwords: Passwords) -> None:
+    first, second = await passwords.hash("correct horse"), await passwords.hash("correct horse")
+    assert first != second
+    assert await passwords.verify(first, "correct horse")
+    assert not await passwords.verify(first, "correct hors")
+    assert not await passwords.verify("not a hash", "correct horse")
+
+
+async def test_hashes_are_made_as_asvs_asks(passwords: Passwords) -> None:
+    parameters = extract_parameters(await passwords.hash("x"))
+    assert parameters.type == Type.ID
+    assert (parameters.memory_cost, parameters.time_cost, parameters.parallelism) == (46 * 1024, 1, 1)
+
+
+async def test_nobodys_hash_costs_what_a_real_one_does_and_matches_nothing(passwords: Passwords) -> None:
+    assert extract_parameters(module._DUMMY) == extract_parameters(await passwords.hash("x"))
+    assert not passwords.is_outdated(module._DUMMY)
+    assert not await passwords.verify(None, "")
+    assert not await passwords.verify(None, "x")
+
+
+async def test_hashes_of_other_parameters_are_outdated_and_still_hold(passwords: Passwords) -> None:
+    old = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1).hash("correct horse")
+    assert passwords.is_outdated(old)
+    assert await passwords.verify(old, "correct horse")
+    assert not passwords.is_outdated(await passwords.hash("correct horse"))
+
+
+async def test_beyond_the_queue_callers_are_turned_away_at_once(one: Passwords) -> None:
+    room = 1 + MAX_WAITING_PER_HASHER
+    waiting = [asyncio.create_task(one.verify(None, "x")) for _ in range(room)]
+    await asyncio.sleep(0)
+    with pytest.raises(PasswordHashersBusy) as error:
+        await one.verify(None, "x")
+    assert error.value.retry_after_s >= 1
+    with pytest.raises(PasswordHashersBusy):
+        await one.hash("x")
+    assert await asyncio.gather(*waiting) == [False] * room
+    assert not await one.verify(None, "x")
+
+
+async def test_those_who_leave_the_queue_make_room(one: Passwords) -> None:
+    waiting = [asyncio.create_task(one.verify(None, "x")) for _ in range(1 + MAX_WAITING_PER_HASHER)]
+    await asyncio.sleep(0)
+    for task in waiting:
+        task.cancel()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(result, asyncio.CancelledError) for result in results)
+    assert one._admitted == 0
+    assert not await one.verify(None, "x")
