@@ -18,7 +18,7 @@ from typing import Any, assert_never
 
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import CollectionInvalid, OperationFailure, PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 
 Keys = Sequence[tuple[str, int | str]]
 Collections = Mapping[str, Mapping[str, Any]]
@@ -32,8 +32,8 @@ ADAPTERS = (
 
 # What makes an index another index. Everything else that listIndexes tells (v, ns, weights) is the server's own.
 INDEX_OPTIONS = ("unique", "sparse", "expireAfterSeconds", "partialFilterExpression", "collation", "hidden")
-# A primary is elected in under ten seconds; one that takes longer is not coming.
-SERVER_WITHIN_MS = 15_000
+# Server error codes.
+NAMESPACE_EXISTS = 48
 
 
 class MigrationRefused(Exception):
@@ -120,12 +120,14 @@ def plan(collections: Collections, survey: Survey) -> list[Step]:
     for name, wanted in sorted(collections.items()):
         shard_key: Keys | None = wanted["shard_key"]
         indexes: list[tuple[Keys, Mapping[str, Any]]] = list(wanted["indexes"])
-        if survey.sharded and shard_key and not any(_supports(keys, options, shard_key) for keys, options in indexes):
-            # shardCollection makes this index by itself, but only while the collection is empty.
-            indexes.append((shard_key, {}))
+        existing = {index["name"]: index for index in survey.indexes.get(name, ())}
+        if survey.sharded and shard_key:
+            present = [(list(index["key"].items()), index) for index in existing.values()]
+            if not any(_supports(keys, options, shard_key) for keys, options in (*indexes, *present)):
+                # shardCollection makes this index by itself, but only while the collection is empty.
+                indexes.append((shard_key, {"name": "shard_key"}))
         if name not in survey.indexes:
             steps.append(MakeCollection(name))
-        existing = {index["name"]: index for index in survey.indexes.get(name, ())}
         for keys, options in indexes:
             index = existing.get(index_name(keys, options))
             if index is None:
@@ -205,9 +207,10 @@ async def _apply(database: AsyncDatabase[dict[str, Any]], step: Step) -> None:
     match step:
         case MakeCollection(collection):
             try:
-                await database.create_collection(collection)
-            except CollectionInvalid:
-                return  # Another migration was quicker.
+                await database.create_collection(collection, check_exists=False)
+            except OperationFailure as error:
+                if error.code != NAMESPACE_EXISTS:  # Another migration was quicker.
+                    raise
         case MakeIndex(collection, keys, options):
             await database[collection].create_index(list(keys), **options)
         case EnableSharding(name):
@@ -243,7 +246,8 @@ async def migrate_url(
 ) -> list[Step]:
     """As `migrate`, over a connection of its own: without a bound on a step, as an index on much data takes long."""
     try:
-        async with AsyncMongoClient[dict[str, Any]](url, serverSelectionTimeoutMS=SERVER_WITHIN_MS) as client:
+        # Polled: a client that lives briefly should not be closed in the middle of opening a second monitor.
+        async with AsyncMongoClient[dict[str, Any]](url, serverMonitoringMode="poll") as client:
             return await migrate(client[database], report=report, dry_run=dry_run)
     except (PyMongoError, ValueError) as error:
         raise MigrationRefused(f"MongoDB: {error}") from error

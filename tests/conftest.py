@@ -19,10 +19,15 @@ from fitness_api.embedded import mongod, valkey
 @pytest.fixture(scope="session")
 async def mongo_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
     if url := os.environ.get("FITNESS_TEST_MONGO_URL"):
-        yield url
+        yield polled(url)
         return
     async with mongod.running(tmp_path_factory.mktemp("mongod")) as url:
-        yield url
+        yield polled(url)
+
+
+def polled(url: str) -> str:
+    """PyMongo's second monitor leaks its socket when the client is closed while it connects, as short tests do."""
+    return f"{url}{'&' if '?' in url else '?'}serverMonitoringMode=poll"
 
 
 @pytest.fixture(scope="session")

@@ -30,9 +30,8 @@ STOP_WITHIN_S = 30
 LEAST_CACHE_GIB, MOST_CACHE_GIB, SHARE_OF_MEMORY = 0.25, 1.0, 1 / 8
 # mongod's own default is a twentieth of the disk. This holds hours of a busy single machine's writes.
 OPLOG_MIB = 1024
-# Server error codes.
+# A server error code.
 NOT_YET_INITIALISED = 94
-ALREADY_INITIALISED = 23
 
 
 def cache_gib(memory_bytes: int) -> float:
@@ -83,7 +82,10 @@ async def ready(port: int) -> None:
     """Returns once the node is a writable primary; makes or mends the replica set on the way. Runs until cancelled."""
     address = f"{LOOPBACK}:{port}"
     async with AsyncMongoClient[dict[str, Any]](
-        f"mongodb://{address}/?directConnection=true", serverSelectionTimeoutMS=500, socketTimeoutMS=5_000
+        f"mongodb://{address}/?directConnection=true",
+        serverSelectionTimeoutMS=500,
+        socketTimeoutMS=5_000,
+        serverMonitoringMode="poll",  # No second monitor that a quick close would leave half open.
     ) as client:
         while True:
             try:

@@ -15,7 +15,6 @@ from fitness_api.embedded import data_directory
 from fitness_api.embedded.data_directory import LOOPBACK, MAX_LOG_BYTES, free_port, is_free, opened
 from fitness_api.embedded.errors import DataDirectoryInUse, DataDirectoryUnusable, DiskFull, PortTaken
 
-
 CHECKOUT = Path(data_directory.__file__).parents[2]
 
 

@@ -1,0 +1,103 @@
+import os
+import subprocess
+import sys
+import tomllib
+import uuid
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pytest
+
+from fitness_api import cli
+
+CHECKOUT = Path(cli.__file__).parents[1]
+KEY = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+
+
+def fitness_api(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fitness_api", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=CHECKOUT,
+        env=environment(settings),
+    )
+
+
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("FITNESS_")}
+    return bare | {f"FITNESS_{name.upper()}": value for name, value in settings.items()}
+
+
+def test_help_lists_every_command() -> None:
+    answer = fitness_api("--help")
+    assert answer.returncode == 0
+    for command in ("up", "serve", "migrate", "demo", "FITNESS_MONGO_URL"):
+        assert command in answer.stdout
+
+
+@pytest.mark.parametrize("command", ["up", "serve", "migrate", "demo"])
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"usage: fitness-api {command}" in capsys.readouterr().out
+
+
+def test_the_version_is_the_project_s(capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        known = version("fitness-backend")
+    except PackageNotFoundError:
+        known = "(not installed)"
+    else:
+        assert known == tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["version"]
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"fitness-api {known}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["up", "--port", "70000"], ["up", "--port", "http"]])
+def test_a_wrong_command_line_is_a_usage_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == cli.USAGE_ERROR
+    assert "usage: fitness-api" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["serve", "migrate"])
+def test_a_bad_setting_is_one_line(command: str) -> None:
+    answer = fitness_api(command, mongo_url="mongodb://127.0.0.1/", master_key=KEY)
+    assert answer.returncode == cli.USAGE_ERROR
+    assert answer.stderr == "fitness-api: Missing required field FITNESS_REDIS_URL\n"
+    assert answer.stdout == ""
+
+
+def test_migrate_makes_what_is_missing_and_says_so(mongo_url: str, redis_url: str) -> None:
+    settings = {
+        "mongo_url": mongo_url,
+        "redis_url": redis_url,
+        "master_key": KEY,
+        "mongo_database": f"cli_{uuid.uuid4().hex[:16]}",
+    }
+    would = fitness_api("migrate", "--dry-run", **settings)
+    done = fitness_api("migrate", **settings)
+    again = fitness_api("migrate", **settings)
+    assert [answer.returncode for answer in (would, done, again)] == [0, 0, 0]
+    assert "make collection accounts" in done.stdout
+    assert would.stdout == "".join(f"would {line}\n" for line in done.stdout.splitlines())
+    assert again.stdout == "nothing to do\n"
+
+
+def test_a_database_that_does_not_answer_is_one_line() -> None:
+    answer = fitness_api(
+        "migrate",
+        mongo_url="mongodb://127.0.0.1:9/?serverSelectionTimeoutMS=50",
+        redis_url="redis://127.0.0.1:9",
+        master_key=KEY,
+    )
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("fitness-api: MongoDB: 127.0.0.1:9: ")
+    assert "Traceback" not in answer.stderr

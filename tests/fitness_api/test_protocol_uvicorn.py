@@ -1,0 +1,118 @@
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from fitness_api import protocol_uvicorn
+from fitness_api.protocol_uvicorn import MAX_HEAD_BYTES, BoundedHttpProtocol
+
+
+async def echo_length(scope: Any, receive: Any, send: Any) -> None:
+    length, more = 0, True
+    while more:
+        message = await receive()
+        length, more = length + len(message.get("body", b"")), message.get("more_body", False)
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": str(length).encode()})
+
+
+@pytest.fixture(scope="module")
+async def port() -> AsyncIterator[int]:
+    config = uvicorn.Config(
+        echo_length, http=BoundedHttpProtocol, ws="none", lifespan="off", log_config=None, access_log=False
+    )
+    server = uvicorn.Server(config)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        serving = asyncio.create_task(server._serve([listener]))
+        yield listener.getsockname()[1]
+        server.should_exit = True
+        await serving
+
+
+@asynccontextmanager
+async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+async def endless(port: int, start: bytes, more: bytes) -> bytes:
+    """Sends `start`, then `more` until the server ends the connection; returns its answer, if it was not lost.
+
+    A server that closes while there is more to read resets the connection, and may so overtake its own answer.
+    """
+    async with connected(port) as (reader, writer):
+        try:
+            writer.write(start)
+            for _ in range(10 * MAX_HEAD_BYTES // len(more)):
+                writer.write(more)
+                await writer.drain()
+            pytest.fail("It reads on and on.")
+        except ConnectionError:
+            pass
+        try:
+            return await reader.read()
+        except ConnectionError:
+            return b""
+
+
+LINE = b"POST / HTTP/1.1\r\nhost: here\r\n"
+
+
+@pytest.mark.parametrize(
+    ("start", "more"),
+    [
+        (LINE + b"x: ", b"a" * 1024),
+        (LINE, b"x: y\r\n" * 100),
+        (b"GET /", b"a" * 1024),
+        (LINE + b"transfer-encoding: chunked\r\n\r\n1;", b"x" * 1024),
+    ],
+    ids=["header value", "headers", "path", "chunk extension"],
+)
+async def test_a_head_without_end_is_refused(port: int, start: bytes, more: bytes) -> None:
+    answer = await endless(port, start, more)
+    assert answer.startswith(b"HTTP/1.1 400 ") or answer == b""
+
+
+async def test_a_head_that_comes_whole_is_bounded_too(port: int) -> None:
+    async with connected(port) as (reader, writer):
+        writer.write(LINE + b"x: " + b"a" * (MAX_HEAD_BYTES + 1) + b"\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_bodies_are_not_heads(port: int) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(50):
+            yield b"b" * 10_000
+
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        for _ in range(3):  # One connection: nothing adds up over its requests.
+            answer = await client.post("/", content=b"a" * 2_000_000, headers={"x": "y" * 30_000})
+            assert answer.text == "2000000"
+            answer = await client.post("/", content=chunks())
+            assert answer.text == "500000"
+
+
+async def test_a_head_that_takes_too_long_ends_the_connection(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol_uvicorn, "HEAD_WITHIN_S", 0.05)
+    for start in (b"", LINE):
+        async with connected(port) as (reader, writer):
+            writer.write(start)
+            assert await reader.read() == b""
+
+
+async def test_a_body_may_take_longer_than_a_head(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol_uvicorn, "HEAD_WITHIN_S", 0.05)
+    async with connected(port) as (reader, writer):
+        writer.write(LINE + b"content-length: 2\r\n\r\na")
+        await asyncio.sleep(0.2)
+        writer.write(b"b")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
