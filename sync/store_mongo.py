@@ -85,14 +85,10 @@ class MongoStore:
                 if len(record["devices"]) >= MAX_DEVICES:
                     raise TooManyDevices(limit=MAX_DEVICES)
                 replica = secrets.choice(free)
-                # Takes effect only on what it was decided on: a racing registration, even one forgotten at once, makes it look again.
+                # A racing registration, even one that was forgotten at once, makes it look again.
+                seen = {"devices": record["devices"], "replicas": {"$ne": replica}}
                 written = await self._records.update_one(
-                    {
-                        "_id": record["_id"],
-                        "user_id": user_id,
-                        "devices": record["devices"],
-                        "replicas": {"$ne": replica},
-                    },
+                    {"_id": record["_id"], "user_id": user_id, **seen},
                     {"$set": {f"devices.{device_id}": replica}, "$push": {"replicas": replica}},
                 )
                 if written.matched_count:

@@ -1,0 +1,110 @@
+"""Holds every command to `sync_records` to one account, named by equality, and to an index."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
+
+from sync.store_mongo import RECORDS
+
+# What the feed and single records are read by; a plan with any other index, or none, is a defect.
+INDEXES = {"feed", "_id_"}
+
+
+class OneAccountGuard(CommandListener):
+    """Collects what was wrong instead of raising: a listener's errors are only logged by the driver."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self.commands: list[Mapping[str, Any]] = []
+        self._transactions: dict[tuple[bytes, int], str] = {}
+
+    def started(self, event: CommandStartedEvent) -> None:
+        command = event.command
+        if command.get(event.command_name) != RECORDS:
+            return
+        self.commands.append(dict(command))
+        for filter_ in self._filters(event.command_name, command):
+            user_id = filter_.get("user_id")
+            if not isinstance(user_id, str):
+                self.problems.append(f"{event.command_name} does not name one account: {filter_}")
+                continue
+            self._note_transaction(command, user_id)
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        pass
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        pass
+
+    def _filters(self, name: str, command: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        match name:
+            case "find":
+                yield command.get("filter", {})
+            case "findAndModify":
+                yield command.get("query", {})
+            case "count" | "distinct":
+                yield command.get("query", {})
+            case "aggregate":
+                yield command["pipeline"][0].get("$match", {})
+            case "update":
+                yield from (statement["q"] for statement in command["updates"])
+            case "delete":
+                yield from (statement["q"] for statement in command["deletes"])
+            case "insert":
+                yield from command["documents"]
+            case "getMore" | "killCursors" | "explain" | "create" | "createIndexes" | "drop":
+                return
+            case _:
+                self.problems.append(f"The guard does not know the command {name}.")
+
+    def _note_transaction(self, command: Mapping[str, Any], user_id: str) -> None:
+        if "txnNumber" not in command or command.get("autocommit") is not False:
+            return
+        transaction = (bytes(command["lsid"]["id"]), int(command["txnNumber"]))
+        if self._transactions.setdefault(transaction, user_id) != user_id:
+            self.problems.append(f"A transaction touches two accounts: {user_id} and {self._transactions[transaction]}")
+
+    @property
+    def reads(self) -> list[Mapping[str, Any]]:
+        return [command for command in self.commands if "find" in command or "aggregate" in command]
+
+    def check(self) -> None:
+        assert self.problems == []
+
+
+async def plan_problems(database: AsyncDatabase[dict[str, Any]], read: Mapping[str, Any]) -> list[str]:
+    """Explain a recorded read; say what is wrong with the plan that the server would choose for it."""
+    kept = {"find", "filter", "sort", "projection", "hint", "aggregate", "pipeline", "cursor"}
+    plain = {name: value for name, value in read.items() if name in kept}
+    plan = await database.command({"explain": plain, "verbosity": "queryPlanner"})
+    stages = list(_stages(plan))
+    problems = [f"{stage['stage']} in {plain}" for stage in stages if stage["stage"] in {"COLLSCAN", "SORT"}]
+    used = {stage["indexName"] for stage in stages if "indexName" in stage} | {
+        "_id_" for stage in stages if stage["stage"] == "IDHACK"
+    }
+    if not used or not used <= INDEXES:
+        problems.append(f"The indexes {used or 'none'} for {plain}")
+    return problems
+
+
+def _stages(plan: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(plan, Mapping):
+        if isinstance(plan.get("stage"), str):
+            yield plan
+        for name, part in plan.items():
+            if name != "rejectedPlans":
+                yield from _stages(part)
+    elif isinstance(plan, list):
+        for part in plan:
+            yield from _stages(part)
+
+
+@pytest.fixture
+def guard() -> Iterator[OneAccountGuard]:
+    """Give it to a client as an event listener; at the end of the test it fails if a command was wrong."""
+    listener = OneAccountGuard()
+    yield listener
+    listener.check()
