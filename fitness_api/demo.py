@@ -4,6 +4,7 @@ A client like any other: everything goes over HTTP, and each device is a `sync.r
 """
 
 import secrets
+import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,8 @@ from sync.document import Key
 from sync.replica import Replica
 
 _TIMEOUT_S: Final = 60
+_WIDTH: Final = 110  # of the tables where the output is no terminal
+_BETWEEN_EDITS_S: Final = 0.002  # stamps count milliseconds: what was done later is to be later
 # What the tables show of a workout, in this order; everything else is merged all the same.
 _FIELDS: Final = (
     "title",
@@ -81,8 +84,9 @@ class Device:
     api: Api
     replica: Replica
 
-    def edit(self, workout_id: str, given: Mapping[str, Any], *, minutes_ago: float) -> None:
-        now_ms = round((time.time() - 60 * minutes_ago) * 1000)
+    def edit(self, workout_id: str, given: Mapping[str, Any]) -> None:
+        time.sleep(_BETWEEN_EDITS_S)
+        now_ms = time.time_ns() // 1_000_000
         self.replica.edit("workouts", workout_id, given, change_id=str(uuid.uuid4()), now_ms=now_ms)
 
     def sync(self) -> None:
@@ -101,10 +105,13 @@ class Device:
 
 
 def main(url: str, recording: Path | None = None) -> int:
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=_WIDTH)
     try:
         play(console, url, recording)
-    except (DemoFailed, OSError) as error:
+    except OSError as error:
+        console.print(f"fitness-api demo: {error.filename}: {error.strerror}", style="red", markup=False)
+        return 1
+    except DemoFailed as error:
         console.print(f"fitness-api demo: {error}", style="red", markup=False)
         return 1
     return 0
@@ -167,21 +174,20 @@ def _record(api: Api, fit: bytes) -> str:
 
 
 def _edit_offline(watch: Device, phone: Device, workout_id: str) -> None:
-    """Both change the title and the effort; the later one is to win, in each by itself."""
+    """In turns, as the afternoon went: both change the title and the effort, and of each the later one is to win."""
     squat, plank = str(uuid.uuid4()), str(uuid.uuid4())
-    watch.edit(workout_id, {"title": "Ride", "rpe": 6, "tags/commute": True}, minutes_ago=40)
-    phone.edit(workout_id, {"title": "Along the lake, home by the hills", "tags/lake": True}, minutes_ago=30)
+    watch.edit(workout_id, {"title": "Ride", "rpe": 6, "tags/commute": True})
+    phone.edit(workout_id, {"title": "Along the lake, home by the hills", "tags/lake": True})
     phone.edit(
         workout_id,
         {
             f"sets/{squat}/exercise": "goblet squat", f"sets/{squat}/reps": 12, f"sets/{squat}/weight_kg": 24,
             f"sets/{squat}/pos": "a0",
             f"sets/{plank}/exercise": "plank", f"sets/{plank}/duration_s": 60, f"sets/{plank}/pos": "a1",
-        },
-        minutes_ago=20,
+        }
     )  # fmt: skip
-    phone.edit(workout_id, {"rpe": 8}, minutes_ago=15)
-    watch.edit(workout_id, {"rpe": 7, "notes": "Head wind after the bridge."}, minutes_ago=5)
+    phone.edit(workout_id, {"rpe": 8})
+    watch.edit(workout_id, {"rpe": 7, "notes": "Head wind after the bridge."})
 
 
 def _states(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -204,7 +210,7 @@ def _short(value: Any) -> str:
         case [{"exercise": _}, *_]:
             return "\n".join(_set(one) for one in value)
         case [{"id": _}, *_]:
-            return f"{len(value)} laps"
+            return "1 lap" if len(value) == 1 else f"{len(value)} laps"
         case [str(), *rest] if len(rest) > 3:
             return f"{len(value)} chunks"
         case list():
