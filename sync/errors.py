@@ -6,6 +6,7 @@ SyncError
   ├─ ReplicasExhausted  all 4,095 replica numbers of the account were given out
   ├─ TooManyDevices     the account holds as many devices as it may
   ├─ TrackConflict      a chunk id that was used for other content
+  ├─ WorkoutTracksFull  the workout holds as many chunks, samples or paths as it may
   └─ StoreUnavailable   the database did not answer in time or lost its primary; send again
 """
 
@@ -40,6 +41,15 @@ class TooManyDevices(SyncError):
 class TrackConflict(SyncError):
     def __init__(self, chunk: str) -> None:
         super().__init__(f"The chunk {chunk} exists with other content.")
+
+
+class WorkoutTracksFull(SyncError):
+    def __init__(self, *, max_chunks: int, max_samples: int) -> None:
+        super().__init__(
+            f"A workout holds at most {max_chunks} chunks and {max_samples} samples, as far as its document has room."
+        )
+        self.max_chunks = max_chunks
+        self.max_samples = max_samples
 
 
 class StoreUnavailable(SyncError):
