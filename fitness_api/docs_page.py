@@ -19,6 +19,8 @@ _METHODS: Final = ("get", "post", "put", "patch", "delete")
 # A type may name itself; an example need not.
 _EXAMPLE_DEPTH: Final = 4
 
+_MUST: Final = '<span class="must">required</span>'
+
 
 @dataclass(frozen=True)
 class Page:
@@ -128,13 +130,13 @@ def _operation(method: str, path: str, one: Mapping[str, Any], schemas: Mapping[
                 each["name"],
                 _type_name(each["schema"]),
                 f"{each['description']} (in the {each['in']})",
-                must=each["required"],
+                flag=_MUST if each["required"] else "",
             )
             for each in parameters
         ]
         parts.append("<h4>Parameters</h4>" + _table(rows))
     if body := one.get("requestBody"):
-        parts.append("<h4>Request body</h4>" + _content(body["content"], schemas))
+        parts.append("<h4>Request body</h4>" + _content(body["content"], schemas, sent=True))
     parts.append("<h4>Answers</h4>")
     problems: list[tuple[str, str]] = []
     for status, answer in one["responses"].items():
@@ -161,12 +163,12 @@ def _access(security: Sequence[Mapping[str, Sequence[str]]]) -> str:
     return '<span class="badge">' + (f"scope <code>{escape(scopes[0])}</code>" if scopes else "any token") + "</span>"
 
 
-def _content(content: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
+def _content(content: Mapping[str, Any], schemas: Mapping[str, Any], *, sent: bool = False) -> str:
     media_types = ", ".join(f"<code>{escape(name)}</code>" for name in content)
     schema = next(iter(content.values())).get("schema")
     if schema is None:
         return f"<p>{media_types}</p>"
-    return f"<p>{_type_name(schema)} as {media_types}</p>" + _fields(_resolve(schema, schemas))
+    return f"<p>{_type_name(schema)} as {media_types}</p>" + _fields(_resolve(schema, schemas), sent=sent)
 
 
 def _type(name: str, schema: Mapping[str, Any]) -> str:
@@ -175,10 +177,17 @@ def _type(name: str, schema: Mapping[str, Any]) -> str:
     return f'<article id="type-{escape(name)}"><h3><code>{escape(name)}</code></h3>{described}{fields}</article>'
 
 
-def _fields(schema: Mapping[str, Any]) -> str:
+def _flag(required: bool, *, sent: bool) -> str:
+    """Tell a sender what must be there, and a reader what may be missing."""
+    if sent:
+        return _MUST if required else ""
+    return "" if required else '<span class="may">may be missing</span>'
+
+
+def _fields(schema: Mapping[str, Any], *, sent: bool = False) -> str:
     required = set(schema.get("required", ()))
     rows = [
-        _row(name, _type_name(field), _described(field), must=name in required)
+        _row(name, _type_name(field), _described(field), flag=_flag(name in required, sent=sent))
         for name, field in schema.get("properties", {}).items()
     ]
     return _table(rows) if rows else ""
@@ -192,14 +201,13 @@ def _described(field: Mapping[str, Any]) -> str:
     return said
 
 
-def _row(name: str, type_name: str, description: str, *, must: bool) -> str:
-    flag = ' <span class="must">required</span>' if must else ""
-    return f'<tr><th scope="row"><code>{escape(name)}</code>{flag}</th><td>{type_name}</td><td>{_prose(description)}</td></tr>'
+def _row(name: str, type_name: str, description: str, *, flag: str = "") -> str:
+    meaning = f"<p>{_prose(description)}</p>" if description else ""
+    return f'<tr><th scope="row"><code>{escape(name)}</code> {flag}</th><td>{type_name}{meaning}</td></tr>'
 
 
 def _table(rows: Iterable[str]) -> str:
-    head = "<thead><tr><th>Name</th><th>Type</th><th>Meaning</th></tr></thead>"
-    return f'<div class="wide"><table>{head}<tbody>{"".join(rows)}</tbody></table></div>'
+    return f'<div class="wide"><table><tbody>{"".join(rows)}</tbody></table></div>'
 
 
 def _type_name(schema: Mapping[str, Any]) -> str:

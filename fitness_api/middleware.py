@@ -131,7 +131,7 @@ class AccessLog:
         finally:
             route = getattr(scope.get("route"), "path", None)
             fields = {
-                "method": scope.get("method", "WEBSOCKET"),
+                "method": scope["method"] if scope["type"] == "http" else "WEBSOCKET",
                 "route": route,
                 "status": status,
                 "duration_ms": round((time.perf_counter() - begun) * 1000, 3),
@@ -215,7 +215,9 @@ class Compression:
             nonlocal start, stream
             if message["type"] == "http.response.start":
                 if _may_be_encoded(message):
-                    MutableHeaders(scope=message).add_vary_header("Accept-Encoding")
+                    headers = MutableHeaders(scope=message)
+                    if "accept-encoding" not in headers.get("vary", "").lower():
+                        headers.add_vary_header("Accept-Encoding")
                     if coding is not None:
                         # Held until the first piece tells whether the answer is worth it.
                         start = message
