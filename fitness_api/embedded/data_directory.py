@@ -59,7 +59,7 @@ class DataDirectory:
             port = remembered.get(name)
             if port is None:
                 ports[name] = default if is_free(default) else free_port()
-            elif isinstance(port, int) and _becomes_free(port):
+            elif isinstance(port, int) and (is_free(port) or (self.unclean and _becomes_free(port))):
                 ports[name] = port
             else:
                 raise PortTaken(

@@ -128,12 +128,27 @@ def test_ports_that_are_not_asked_for_are_kept(tmp_path: Path) -> None:
         assert data.ports({"mongod": 1, "valkey": 1}) == {"mongod": first, "valkey": second}
 
 
-def test_a_remembered_port_that_is_taken_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data_directory, "PORT_FREED_WITHIN_S", 0.0)
+def test_a_remembered_port_that_is_taken_is_an_error(tmp_path: Path) -> None:
     with listening() as taken, opened(tmp_path) as data:
         (tmp_path / "ports.json").write_text(json.dumps({"mongod": taken}))
         with pytest.raises(PortTaken, match=rf"Port {taken}, meant for mongod, .*ports\.json"):
             data.ports({"mongod": 1})
+
+
+def test_after_a_kill_a_port_is_given_time_to_become_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "up.lock").write_text("1234\n")
+    with listening() as taken, opened(tmp_path) as data:
+        (tmp_path / "ports.json").write_text(json.dumps({"mongod": taken}))
+        monkeypatch.setattr(data_directory, "PORT_FREED_WITHIN_S", 0.2)
+        with pytest.raises(PortTaken):
+            data.ports({"mongod": 1})
+        with socket.socket() as dying:
+            dying.bind((LOOPBACK, 0))
+            dying.listen()
+            port = dying.getsockname()[1]
+            (tmp_path / "ports.json").write_text(json.dumps({"mongod": port}))
+            monkeypatch.setattr("time.sleep", lambda _: dying.close())
+            assert data.ports({"mongod": 1}) == {"mongod": port}
 
 
 @pytest.mark.parametrize("host", [LOOPBACK, "0.0.0.0"])
