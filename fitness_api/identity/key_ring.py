@@ -17,6 +17,8 @@ from fitness_api.identity.store import Store
 RELOAD_MS: Final = 60_000  # a next key is published for a day before it signs: any process has it long before
 # An attacker may name any kid: so often do unknown ones reach the database, from one process.
 COOL_DOWN_MS: Final = 5_000
+# A rotation has four steps, and each may be lost to another process once or twice.
+MAX_STEPS: Final = 16
 
 
 def wall_clock_ms() -> int:
@@ -76,11 +78,15 @@ class KeyRing:
         return self._tried_at_ms is not None and 0 <= self._now_ms() - self._tried_at_ms < age_ms
 
     async def _load(self) -> None:
-        keys = await self._store.signing_keys()
-        # A race is lost by doing nothing: the winner's step is there at the next reading.
-        while (step := signing_keys.due(keys, self._now_ms())) is not None:
-            await self._take(step)
+        for _ in range(MAX_STEPS):
             keys = await self._store.signing_keys()
+            step = signing_keys.due(keys, self._now_ms())
+            if step is None:
+                break
+            # A race is lost by doing nothing: the winner's step is there at the next reading.
+            await self._take(step)
+        else:
+            raise StoreUnavailable("The signing keys do not come to rest.")
         current = next(key for key in keys if key.state == "current")
         if self._current is None or self._current.kid != current.kid:
             self._current = signing_keys.unseal(current, self._sealing_key)

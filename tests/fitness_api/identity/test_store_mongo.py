@@ -8,8 +8,10 @@ import pymongo
 import pymongo.errors
 import pytest
 from msgspec.structs import replace
+from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from fitness_api.identity import refresh_tokens, signing_keys
 from fitness_api.identity.accounts import Account
@@ -396,3 +398,62 @@ def test_whatever_grows_with_users_is_sharded_and_unique_indexes_begin_with_the_
         for keys, options in wanted["indexes"]:
             if shard_key and options.get("unique"):
                 assert keys[: len(shard_key)] == shard_key
+
+
+class Filters(CommandListener):
+    """What each command on a collection asked for: (collection, filter)."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, dict[str, Any]]] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        command = dict(event.command)
+        match event.command_name:
+            case "find":
+                self.seen.append((command["find"], command["filter"]))
+            case "findAndModify":
+                self.seen.append((command["findAndModify"], command["query"]))
+            case "update" | "delete" as name:
+                self.seen.extend((command[name], one["q"]) for one in command[f"{name}s"])
+            case "insert":
+                self.seen.extend((command["insert"], document) for document in command["documents"])
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        pass
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        pass
+
+
+async def test_every_command_names_the_shard_key_by_equality(
+    mongo_url: str, database: AsyncDatabase[dict[str, Any]]
+) -> None:
+    filters = Filters()
+    async with AsyncMongoClient[dict[str, Any]](mongo_url, event_listeners=[filters]) as client:
+        store = MongoStore(client[database.name])
+        ada = account()
+        await store.add_account(ada, address="ada@example.org", password_hash="h")
+        with pytest.raises(EmailTaken):
+            await store.add_account(account(), address="ada@example.org", password_hash="h")
+        await store.update_account(ada.user_id, lambda before: before)
+        await store.credentials("ada@example.org")
+        await store.credentials("bob@example.org")
+        await store.replace_password_hash(ada.user_id, before="h", after="i")
+        owner = Owner(store)
+        await owner.settle()
+        await store.advance_session(replace(owner.session, counter=2), counter=1)
+        await store.see_generation(owner.user_id, owner.session.session_id, 2)
+        await store.sessions(owner.user_id)
+        await store.set_replica(owner.user_id, owner.device_id, 1)
+        await store.withdraw_claim(owner.user_id, owner.device_id)
+        await store.update_device(owner.user_id, owner.device_id, {"model": "x"}, now_ms=NOW_MS)
+        await owner.take(TOKEN)
+        await owner.take(PushAddress("fid", "f1"))
+        await store.devices(owner.user_id)
+        await store.end_session(owner.user_id, owner.session.session_id)
+        await owner.take(TOKEN)
+        await store.remove_device(owner.user_id, owner.device_id)
+    keyed = {name: wanted["shard_key"][0][0] for name, wanted in COLLECTIONS.items() if wanted["shard_key"]}
+    assert {name for name, _ in filters.seen} == keyed.keys()
+    for name, asked in filters.seen:
+        assert isinstance(asked.get(keyed[name]), str), (name, asked)
