@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fitness_api import problems, resources, routes_operations, routes_sync
+from fitness_api import problems, resources, routes_account, routes_auth, routes_operations, routes_sync
 from fitness_api.bodies import answer_format
 from fitness_api.errors import InsufficientScope, NotFound
 from fitness_api.middleware import AccessLog, BodylessHead, Compression, RequestIds, SecurityHeaders
@@ -23,7 +23,12 @@ from fitness_api.resources import Resources
 from fitness_api.routes_operations import Served, publish
 from fitness_api.settings import Settings
 
-OPERATIONS: Final[tuple[Operation, ...]] = (*routes_sync.OPERATIONS, *routes_operations.OPERATIONS)
+OPERATIONS: Final[tuple[Operation, ...]] = (
+    *routes_auth.OPERATIONS,
+    *routes_account.OPERATIONS,
+    *routes_sync.OPERATIONS,
+    *routes_operations.OPERATIONS,
+)
 
 # Ids are compared as text in the database, so that only one spelling of a UUID may come in.
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
