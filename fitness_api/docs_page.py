@@ -187,7 +187,13 @@ def _flag(required: bool, *, sent: bool) -> str:
 def _fields(schema: Mapping[str, Any], *, sent: bool = False) -> str:
     required = set(schema.get("required", ()))
     rows = [
-        _row(name, _type_name(field), _described(field), flag=_flag(name in required, sent=sent))
+        # An answer's field with a default is still there, unless the default is what stands for nothing.
+        _row(
+            name,
+            _type_name(field),
+            _described(field),
+            flag=_flag(name in required or (not sent and bool(field.get("default"))), sent=sent),
+        )
         for name, field in schema.get("properties", {}).items()
     ]
     return _table(rows) if rows else ""
@@ -237,9 +243,12 @@ def _type_name(schema: Mapping[str, Any]) -> str:
 def _bounds(schema: Mapping[str, Any], what: str) -> str:
     least = schema.get(f"min{what}" if what else "minimum")
     most = schema.get(f"max{what}" if what else "maximum")
-    if least is None and most is None:
-        return ""
-    return f" {'' if least is None else least}…{'' if most is None else most}"
+    unit = {"Length": " characters", "Items": " items"}.get(what, "")
+    if least is not None and most is not None:
+        return f", {least} to {most}{unit}"
+    if most is not None:
+        return f", at most {most}{unit}"
+    return "" if least is None else f", at least {least}{unit}"
 
 
 def _resolve(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Mapping[str, Any]:
