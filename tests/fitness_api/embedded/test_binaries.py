@@ -8,7 +8,12 @@ from fitness_api.embedded.binaries import find_mongod, find_valkey
 from fitness_api.embedded.errors import BinaryNotFound, BinaryUnusable
 
 
-def program(folder: Path, name: str, script: str = "#!/bin/sh\necho version 9\n", mode: int = 0o755) -> Path:
+def program(
+    folder: Path,
+    name: str,
+    script: str = "#!/bin/sh\necho db version v9.0.1, server v=9.0.1 sha=0\n",
+    mode: int = 0o755,
+) -> Path:
     path = folder / name
     path.write_text(script)
     path.chmod(mode)
@@ -43,7 +48,7 @@ def test_without_any_the_message_says_what_to_install(tmp_path: Path, monkeypatc
 
 def test_the_executable_bit_is_mended(tmp_path: Path) -> None:
     path = program(tmp_path, "mongod", mode=0o644)
-    assert binaries._runnable(path) == path
+    assert binaries._version(path) == 9
     assert path.stat().st_mode & stat.S_IXUSR
 
 
@@ -52,10 +57,16 @@ def test_the_executable_bit_is_mended(tmp_path: Path) -> None:
     [
         ("#!/bin/sh\necho mongod: libcurl.so.4: cannot open shared object file >&2; exit 127\n", "libcurl.so.4"),
         ("#!/bin/sh\nexit 3\n", "exits with 3"),
+        ("#!/bin/sh\necho hello\n", "does not tell a version"),
+        ("#!/bin/sh\necho db version v4.4.2\n", "it is version 4, and 6 or newer is needed"),
         ("\x7fELF of another machine", "Exec format error"),
     ],
 )
-def test_a_program_that_does_not_run_says_why(tmp_path: Path, script: str, reason: str) -> None:
+def test_a_program_that_is_of_no_use_says_why_unless_there_is_another(
+    tmp_path: Path, script: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     program(tmp_path, "mongod", script)
+    assert find_mongod(str(tmp_path)).match("fiftyone/db/bin/mongod")
+    monkeypatch.setattr(binaries, "find_spec", lambda _: None)
     with pytest.raises(BinaryUnusable, match=reason):
         find_mongod(str(tmp_path))
