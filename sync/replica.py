@@ -91,11 +91,12 @@ class Replica:
 
     def receive(self, request: Mapping[str, Any], response: Mapping[str, Any]) -> None:
         """Take a response to `request`: results, then documents, then the cursor."""
-        for sent, result in zip(request["changes"], response["results"], strict=True):
-            self._take_result(self.unsent.pop(sent["id"], None), result)
+        # Before the results, which are the new server's, and whose registers it does not tell again.
         if response["reset"] and self.cursor:
             self._held = self._held if self._held is not None else self.answered
             self.answered, self.seqs = {}, {}
+        for sent, result in zip(request["changes"], response["results"], strict=True):
+            self._take_result(self.unsent.pop(sent["id"], None), result)
         for given in response["documents"]:
             self._take_document(given)
         self._saw(_stamp(response["stamp"]))
@@ -116,7 +117,7 @@ class Replica:
                     state.marks[path] = Mark(register.stamp, 0)
         return document.read(state)
 
-    def keys(self) -> set[Key]:
+    def known(self) -> set[Key]:
         return {*self.answered, *(self._held or {}), *(change.key for change in self.unsent.values())}
 
     def _states(self, key: Key) -> Iterator[Mapping[str, Register]]:
