@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from fitness_api import errors as api
 from fitness_api.identity import errors as identity
+from fitness_api.workouts import errors as workouts
 from sync import errors as sync
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -184,6 +185,49 @@ TRACK_CONFLICT: Final = Problem(
     meaning="Chunks are immutable: this id was used for other samples before.",
     remedy="Send these samples under a new chunk id.",
 )
+TRACKS_FULL: Final = Problem(
+    status=409,
+    code="tracks_full",
+    title="The workout has no room for more chunks",
+    meaning="The workout holds as many chunks or samples as one may, or its document as many paths.",
+    remedy="Send fewer and larger chunks, or begin another workout. `limits` says how much fits.",
+    members={"limits": ("max_chunks", "max_samples")},
+)
+FORMAT_UNKNOWN: Final = Problem(
+    status=422,
+    code="format_unknown",
+    title="The file is of no format that is read here",
+    meaning="The body does not begin like any of the formats that can be imported.",
+    remedy="Send a FIT file, as it is or in gzip.",
+)
+FILE_UNREADABLE: Final = Problem(
+    status=422,
+    code="file_unreadable",
+    title="There is no activity in the file",
+    meaning="The file is of a known format and holds no recorded activity: a course, a planned workout, settings, or nothing.",
+    remedy="Send the file of an activity; the same bytes will be refused again.",
+)
+FILE_DAMAGED: Final = Problem(
+    status=422,
+    code="file_damaged",
+    title="The file is damaged",
+    meaning="The file is cut off or corrupt, and no part of it can be read. Of one that is damaged less, the readable part is imported.",
+    remedy="Copy the file from the device again.",
+)
+FILE_TOO_COMPLEX: Final = Problem(
+    status=422,
+    code="file_too_complex",
+    title="The file takes too much to read",
+    meaning="The file has more records, sessions or computing than one import may take.",
+    remedy="Split the recording; the same bytes will be refused again.",
+)
+DECODER_BUSY: Final = Problem(
+    status=503,
+    code="decoder_busy",
+    title="Too many files are being read",
+    meaning="Files are read a few at a time, and as many wait as may. Nothing of this one was kept.",
+    remedy="Send the same request again after Retry-After, with growing pauses and jitter.",
+)
 UNAVAILABLE: Final = Problem(
     status=503,
     code="unavailable",
@@ -224,11 +268,22 @@ PROBLEMS: Final[Mapping[type[Exception], Problem]] = {
     sync.TooManyDevices: TOO_MANY_DEVICES,
     sync.ReplicasExhausted: REPLICAS_EXHAUSTED,
     sync.TrackConflict: TRACK_CONFLICT,
+    sync.WorkoutTracksFull: TRACKS_FULL,
     sync.StoreUnavailable: UNAVAILABLE,
+    workouts.FormatUnknown: FORMAT_UNKNOWN,
+    workouts.FileUnreadable: FILE_UNREADABLE,
+    workouts.FileDamaged: FILE_DAMAGED,
+    workouts.FileTooComplex: FILE_TOO_COMPLEX,
+    workouts.DecoderBusy: DECODER_BUSY,
 }
 
 # One handler serves a family: Starlette looks along the error's MRO.
-BASES: Final[tuple[type[Exception], ...]] = (api.ApiError, identity.IdentityError, sync.SyncError)
+BASES: Final[tuple[type[Exception], ...]] = (
+    api.ApiError,
+    identity.IdentityError,
+    sync.SyncError,
+    workouts.WorkoutsError,
+)
 
 _ROUTING: Final[Mapping[int, Problem]] = {404: NOT_FOUND, 405: METHOD_NOT_ALLOWED}
 
@@ -312,8 +367,10 @@ def handlers(public_url: str) -> dict[type[Exception], Handler]:
         if problem is INTERNAL_ERROR:
             _log.error("%s %s failed", request.method, _route(request), exc_info=error)
         elif problem.status >= 500:
-            # The cause says which driver call failed; the caller is told nothing of it.
-            _log.warning("%s %s: %s (%r)", request.method, _route(request), error, error.__cause__)
+            # The cause's class and code say which driver call failed. Its text stays out: it may quote what a user stored.
+            cause = error.__cause__
+            code = getattr(cause, "code", None)
+            _log.warning("%s %s: %s (%s, code %s)", request.method, _route(request), error, type(cause).__name__, code)
         return response(problem, error, public_url=public_url, request_id=request.scope.get("request_id"))
 
     return dict.fromkeys((*BASES, HTTPException, Exception), answer)

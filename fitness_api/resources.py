@@ -15,9 +15,14 @@ from fitness_api.identity.sessions import Sessions
 from fitness_api.identity.store import Store as Accounts
 from fitness_api.identity.store_mongo import MongoStore as MongoAccounts
 from fitness_api.settings import Settings
+from fitness_api.workouts.decoder import Decoder
+from fitness_api.workouts.import_store import ImportStore
+from fitness_api.workouts.import_store_mongo import MongoImportStore
 from sync import cursor
 from sync.store import Store
 from sync.store_mongo import MongoStore
+from sync.track_store import TrackStore
+from sync.track_store_mongo import MongoTrackStore
 
 
 class Resources(TypedDict):
@@ -29,6 +34,9 @@ class Resources(TypedDict):
     accounts: Accounts
     sessions: Sessions
     devices: Devices
+    tracks: TrackStore
+    decoder: Decoder
+    imports: ImportStore
 
 
 @asynccontextmanager
@@ -66,6 +74,9 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
                 master_key=master_key,
             ),
             "devices": Devices(accounts, sync_store),
+            "tracks": MongoTrackStore(database),
+            "decoder": Decoder(workers=settings.import_workers),
+            "imports": MongoImportStore(database),
         }
     finally:
         passwords.close()

@@ -1,0 +1,290 @@
+"""Files and sample streams: imports, the originals back, chunks up, tracks down."""
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from msgspec import Meta, Struct
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from fitness_api import bodies
+from fitness_api.errors import Invalid, InvalidBody, NotFound, UnsupportedMediaType
+from fitness_api.identity.access_tokens import Principal
+from fitness_api.operation import Media, Operation, Parameter
+from fitness_api.resources import Resources
+from fitness_api.workouts import imports
+from fitness_api.workouts.imports import MAX_FILE_BYTES, rfc3339
+from sync import tracks
+from sync.attach import attach, find_workout
+from sync.tracks import STREAMS, Chunk, ChunkInvalid, Sample, Stream
+
+# MAX_SAMPLES positions with all of a double's digits, as JSON, are 600 KB; indented, twice that.
+CHUNK_LIMIT_BYTES: Final = 2 * 1024 * 1024
+
+# A screen has fewer columns; whoever wants every sample leaves `points` out.
+MAX_POINTS: Final = 100_000
+
+_FIT_TYPE: Final = "application/vnd.ant.fit"
+_FILE_TYPES: Final = ("application/octet-stream", _FIT_TYPE, "application/fit", "application/gzip")
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+
+
+class ImportAnswer(Struct, frozen=True, kw_only=True):
+    """`workouts`: the ids of the documents, one for each session of the file."""
+
+    import_id: str
+    workouts: list[str]
+    warnings: list[str]
+
+
+class ChunkBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Samples of one stream: `values[i]`, a number, for `position` [latitude, longitude], or null, `offsets_ms[i]` after `start`."""
+
+    start: Annotated[
+        datetime, Meta(tz=True, description="RFC 3339, to the millisecond.", examples=["2026-05-01T06:30:00.000Z"])
+    ]
+    offsets_ms: Annotated[list[int], Meta(min_length=1, max_length=tracks.MAX_SAMPLES)]
+    values: Annotated[list[Any], Meta(min_length=1, max_length=tracks.MAX_SAMPLES)]
+
+
+class ChunkAnswer(Struct, frozen=True, kw_only=True):
+    status: str
+
+
+class Track(Struct, frozen=True, kw_only=True):
+    """One stream of a workout, its chunks joined. `samples` counts them before down-sampling."""
+
+    start: str
+    offsets_ms: list[int]
+    values: list[Sample]
+    samples: int
+    chunks: list[str]
+
+
+class Tracks(Struct, frozen=True, kw_only=True):
+    """Streams that the workout does not have are left out."""
+
+    streams: dict[Stream, Track]
+
+
+async def post_import(request: Request[Resources], principal: Principal) -> Response:
+    got = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if got and got not in _FILE_TYPES:
+        raise UnsupportedMediaType(got=got[:80], supported=_FILE_TYPES)
+    imported = await imports.import_file(
+        await bodies.read_bytes(request, limit_bytes=MAX_FILE_BYTES),
+        user_id=principal.user_id,
+        now_ms=_now_ms(),
+        decoder=request.state["decoder"],
+        store=request.state["sync_store"],
+        track_store=request.state["tracks"],
+        imports=request.state["imports"],
+    )
+    answer = ImportAnswer(import_id=imported.import_id, workouts=imported.workouts, warnings=imported.warnings)
+    return bodies.respond(request, answer, status=201 if imported.is_new else 200)
+
+
+async def get_file(request: Request[Resources], principal: Principal) -> Response:
+    store = request.state["imports"]
+    record = await store.find_by_id(principal.user_id, request.path_params["id"])
+    if record is None:
+        raise NotFound("import")
+    headers = {
+        "ETag": f'"{record.sha256}"',
+        "Cache-Control": "private, no-store",
+        "Vary": "Accept-Encoding",
+        "Content-Disposition": f'attachment; filename="{record.import_id}.fit"',
+    }
+    if bodies.matches(request.headers.get("if-none-match", ""), headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    headers["Content-Length"] = str(record.size_bytes)
+    return StreamingResponse(store.read_file(record), headers=headers, media_type=_FIT_TYPE)
+
+
+async def put_chunk(request: Request[Resources], principal: Principal) -> Response:
+    workout_id, chunk_id = request.path_params["id"], request.path_params["chunk"]
+    stream = request.path_params["stream"]
+    if not tracks.is_stream(stream):
+        raise NotFound("stream")
+    body = await bodies.read(request, ChunkBody, limit_bytes=CHUNK_LIMIT_BYTES)
+    if body.start.microsecond % 1000:
+        raise InvalidBody(Invalid("/start", "An instant is given to the millisecond; use offsets_ms for more samples."))
+    try:
+        chunk = tracks.check(
+            stream=stream,
+            start_ms=(body.start - _EPOCH) // _MILLISECOND,
+            offsets_ms=body.offsets_ms,
+            values=body.values,
+        )
+        done = await attach(
+            request.state["sync_store"],
+            request.state["tracks"],
+            user_id=principal.user_id,
+            workout_id=workout_id,
+            chunk_id=chunk_id,
+            chunk=chunk,
+            now_ms=_now_ms(),
+        )
+    except ChunkInvalid as error:
+        raise InvalidBody(*(Invalid(wrong.pointer, wrong.detail) for wrong in error.wrong)) from error
+    return bodies.respond(request, ChunkAnswer(status=done), status=201 if done == "stored" else 200)
+
+
+async def get_tracks(request: Request[Resources], principal: Principal) -> Response:
+    workout_id = request.path_params["id"]
+    asked, points = _asked_streams(request), _asked_points(request)
+    found: dict[Stream, tuple[list[str], list[Chunk]]] = {}
+    async for stored in request.state["tracks"].read(principal.user_id, workout_id, asked):
+        ids, chunks = found.setdefault(stored.chunk.stream, ([], []))
+        ids.append(stored.chunk_id)
+        chunks.append(stored.chunk)
+    if (
+        not found
+        and not await request.state["tracks"].holds(principal.user_id, workout_id)
+        and await find_workout(request.state["sync_store"], principal.user_id, workout_id) is None
+    ):
+        raise NotFound("workout")
+    streams: dict[Stream, Track] = {}
+    for stream in asked:
+        if stream in found:
+            ids, chunks = found.pop(stream)
+            streams[stream] = await asyncio.to_thread(_track, ids, chunks, points)
+    return bodies.respond(request, Tracks(streams=streams))
+
+
+def _track(chunk_ids: list[str], chunks: list[Chunk], points: int | None) -> Track:
+    whole = tracks.join(chunks)
+    shown = whole if points is None else tracks.downsample(whole, points)
+    return Track(
+        start=rfc3339(shown.start_ms),
+        offsets_ms=shown.offsets_ms,
+        values=shown.values,
+        samples=len(whole.values),
+        chunks=chunk_ids,
+    )
+
+
+def _asked_streams(request: Request[Resources]) -> list[Stream]:
+    asked = request.query_params.get("streams")
+    if asked is None:
+        return list(STREAMS)
+    streams: list[Stream] = []
+    for name in asked.split(","):
+        if not tracks.is_stream(name):
+            raise InvalidBody(Invalid("", f"streams: {name[:40]!r} is no stream; there are: {', '.join(STREAMS)}."))
+        streams.append(name)
+    return streams
+
+
+def _asked_points(request: Request[Resources]) -> int | None:
+    asked = request.query_params.get("points")
+    if asked is None:
+        return None
+    points = int(asked) if asked.isascii() and asked.isdigit() and len(asked) <= 6 else 0
+    if not tracks.MIN_POINTS <= points <= MAX_POINTS:
+        raise InvalidBody(Invalid("", f"points: an integer from {tracks.MIN_POINTS} to {MAX_POINTS}."))
+    return points
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+_WORKOUT: Final = Parameter(
+    name="id", where="path", description="The workout's id; its document may come later.", type=UUID, required=True
+)
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation(
+        method="POST",
+        path="/v1/imports",
+        handler=post_import,
+        tag="Imports",
+        summary="Import a file from a device",
+        description=(
+            "The body is a FIT file, as it is or in gzip, of at most 64 MiB decompressed. 201: the workouts were made, one for "
+            "each session of a multisport file, with summary, laps and tracks. 200: this very file was imported before; the same "
+            "workouts are given, and restored where they were deleted. Of a damaged file the readable part is imported, and "
+            "`warnings` say what is missing. An upload that was cut off is made good by another."
+        ),
+        login=True,
+        scope="workouts:write",
+        body=Media(types=_FILE_TYPES, description="A FIT file."),
+        answers={201: ImportAnswer, 200: ImportAnswer},
+        problems=(
+            "format_unknown",
+            "file_unreadable",
+            "file_damaged",
+            "file_too_complex",
+            "decoder_busy",
+            "unavailable",
+        ),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/imports/{id}/file",
+        handler=get_file,
+        tag="Imports",
+        summary="The file that was imported, decompressed, to the byte",
+        login=True,
+        scope="workouts:read",
+        parameters=(Parameter(name="id", where="path", description="The import's id.", type=UUID, required=True),),
+        answers={200: Media(types=(_FIT_TYPE,), description="The original.")},
+        problems=("not_found", "unavailable"),
+    ),
+    Operation(
+        method="PUT",
+        path="/v1/workouts/{id}/tracks/{stream}/{chunk}",
+        handler=put_chunk,
+        tag="Tracks",
+        summary="Store a chunk of a sample stream",
+        description=(
+            "201: stored, and listed in the document's `tracks`. 200: it was there with the same content. A chunk never changes: "
+            "another content under its id is a conflict."
+        ),
+        login=True,
+        scope="workouts:write",
+        parameters=(
+            _WORKOUT,
+            Parameter(name="stream", where="path", description="The stream.", type=Stream, required=True),
+            Parameter(
+                name="chunk", where="path", description="The chunk's id, made by the client.", type=UUID, required=True
+            ),
+        ),
+        body=ChunkBody,
+        answers={201: ChunkAnswer, 200: ChunkAnswer},
+        problems=("track_conflict", "tracks_full", "not_found", "unavailable"),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/workouts/{id}/tracks",
+        handler=get_tracks,
+        tag="Tracks",
+        summary="A workout's sample streams",
+        description=(
+            "With `points` each stream is brought down to that many samples at most, as they were measured: the first, the last, "
+            "and the least and greatest of each stretch between."
+        ),
+        login=True,
+        scope="workouts:read",
+        parameters=(
+            _WORKOUT,
+            Parameter(
+                name="streams", where="query", description="Names of streams with commas between; left out: all."
+            ),
+            Parameter(
+                name="points",
+                where="query",
+                description="Samples a stream at most; left out: all.",
+                type=Annotated[int, Meta(ge=tracks.MIN_POINTS, le=MAX_POINTS)],
+            ),
+        ),
+        answers={200: Tracks},
+        problems=("invalid_body", "not_found", "unavailable"),
+    ),
+)

@@ -1,0 +1,41 @@
+"""The port to what was imported. Adapter: `import_store_mongo`."""
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from msgspec import Struct
+
+
+class ImportRecord(Struct, frozen=True, kw_only=True):
+    """`sha256`, in hex, and `size_bytes` are the decompressed file's."""
+
+    user_id: str
+    sha256: str
+    import_id: str
+    workouts: list[str]
+    warnings: list[str]
+    size_bytes: int
+    created_at_ms: int
+
+
+class ImportStore(Protocol):
+    """What every adapter keeps to; tests/fitness_api/workouts/test_import_store_mongo.py checks each bullet.
+
+    - A file is recorded once: of writers that race, one is told True.
+    - Where there is a record, there is its whole file.
+    - What `record` returned is durable (majority, journaled), and every later read sees it.
+    - Accounts do not meet: another account's imports are not found.
+    - Every method raises sync.errors.StoreUnavailable when the database does not answer; all may then be called again.
+    """
+
+    async def find(self, user_id: str, sha256: str) -> ImportRecord | None: ...
+
+    async def find_by_id(self, user_id: str, import_id: str) -> ImportRecord | None: ...
+
+    async def record(self, record: ImportRecord, file: bytes) -> bool:
+        """Keep the file, then the record. Return False if the file was recorded already."""
+        ...
+
+    def read_file(self, record: ImportRecord) -> AsyncIterator[bytes]:
+        """Give the file, piece by piece."""
+        ...

@@ -1,0 +1,202 @@
+"""A file to workouts, once: every id follows from the account and the file's content.
+
+So the same file gives the same workouts, concurrently too, and an import that was cut off at any step is made good by
+sending the file again: chunks first, then the documents that list them, then the record that says all of it is there.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Final, NamedTuple
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from fitness_api.content_codings import BoundedDecoder
+from fitness_api.errors import MalformedBody
+from fitness_api.workouts.decoder import Decoder
+from fitness_api.workouts.errors import FileDamaged, FormatUnknown
+from fitness_api.workouts.import_store import ImportRecord, ImportStore
+from fitness_api.workouts.recording import Lap, Recording, Session
+from sync import exchange, tracks
+from sync.attach import COLLECTION
+from sync.errors import TrackConflict
+from sync.store import Store
+from sync.track_store import TrackStore
+from sync.tracks import Chunk
+from sync.values import Value
+
+MAX_FILE_BYTES: Final = 64 * 1024 * 1024
+
+# Seven paths each, in a document of 2,000, which is also the user's to write in.
+MAX_LAPS: Final = 200
+
+_NAMESPACE: Final = uuid5(NAMESPACE_URL, "urn:fitness-api:imports")
+_GZIP: Final = b"\x1f\x8b"
+_FIT: Final = b".FIT"
+_FIT_AT: Final = slice(8, 12)
+
+_NOUNS: Final = {
+    "run": "run", "ride": "ride", "swim": "swim", "walk": "walk", "hike": "hike", "row": "row",
+    "strength": "strength workout", "yoga": "yoga", "hiit": "HIIT workout", "other": "workout",
+}  # fmt: skip
+_BASE_62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # in the order of UTF-8
+
+
+class Imported(NamedTuple):
+    import_id: str
+    workouts: list[str]
+    warnings: list[str]
+    is_new: bool
+
+
+async def import_file(
+    body: bytes,
+    *,
+    user_id: str,
+    now_ms: int,
+    decoder: Decoder,
+    store: Store,
+    track_store: TrackStore,
+    imports: ImportStore,
+) -> Imported:
+    """Make the file's workouts, or restore those of a file that is known.
+
+    Raises FormatUnknown, BodyTooLarge, what Decoder.decode raises, and what the stores raise.
+    """
+    file, sha256 = await asyncio.to_thread(_opened, body)
+    known = await imports.find(user_id, sha256)
+    if known is not None:
+        for workout_id in known.workouts:
+            await exchange.fill(store, user_id, COLLECTION, workout_id, {}, now_ms=now_ms)
+        return Imported(known.import_id, known.workouts, known.warnings, is_new=False)
+    recording = await decoder.decode(file)
+    import_id = uuid5(_NAMESPACE, f"{user_id}/{sha256}")
+    workouts = [str(uuid5(import_id, str(index))) for index in range(len(recording.sessions))]
+    warnings = list(recording.warnings)
+    for workout_id, session in zip(workouts, recording.sessions, strict=True):
+        chunk_ids = await _put_chunks(track_store, user_id, workout_id, session)
+        values = document_values(workout_id, session, recording)
+        values |= {f"tracks/{chunk_id}": True for chunk_id in chunk_ids}
+        await exchange.fill(store, user_id, COLLECTION, workout_id, values, now_ms=now_ms)
+        if len(session.laps) > MAX_LAPS:
+            warnings.append(f"{len(session.laps) - MAX_LAPS} laps over {MAX_LAPS} were left out.")
+    is_new = await imports.record(
+        ImportRecord(
+            user_id=user_id,
+            sha256=sha256,
+            import_id=str(import_id),
+            workouts=workouts,
+            warnings=warnings,
+            size_bytes=len(file),
+            created_at_ms=now_ms,
+        ),
+        file,
+    )
+    return Imported(str(import_id), workouts, warnings, is_new=is_new)
+
+
+def _opened(body: bytes) -> tuple[bytes, str]:
+    """Return the file, decompressed, and its SHA-256."""
+    file = body
+    if body.startswith(_GZIP):
+        decompressor = BoundedDecoder(("gzip",), limit_bytes=MAX_FILE_BYTES)
+        try:
+            file = b"".join(decompressor.feed(body))
+            decompressor.finish()
+        except MalformedBody:
+            raise FileDamaged("The file is not the gzip that it claims to be, or ends too early.") from None
+    if file[_FIT_AT] != _FIT:
+        raise FormatUnknown
+    return file, hashlib.sha256(file).hexdigest()
+
+
+async def _put_chunks(track_store: TrackStore, user_id: str, workout_id: str, session: Session) -> list[str]:
+    chunk_ids = []
+    for chunk_id, chunk in chunks(workout_id, session):
+        chunk_ids.append(chunk_id)
+        try:
+            await track_store.put(user_id, workout_id, chunk.stream, chunk_id, chunk)
+        except TrackConflict:
+            # An import was cut off, and a newer version reads the file otherwise. What the older one stored stays: a chunk
+            # never changes, and it was read from the same file.
+            continue
+    return chunk_ids
+
+
+def chunks(workout_id: str, session: Session) -> Iterator[tuple[str, Chunk]]:
+    """Give a session's samples as chunks, with their ids."""
+    for stream, samples in session.streams.items():
+        for index, begin in enumerate(range(0, len(samples.values), tracks.MAX_SAMPLES)):
+            times_ms = samples.times_ms[begin : begin + tracks.MAX_SAMPLES]
+            yield (
+                str(uuid5(UUID(workout_id), f"{stream}/{index}")),
+                tracks.check(
+                    stream=stream,
+                    start_ms=times_ms[0],
+                    offsets_ms=[time_ms - times_ms[0] for time_ms in times_ms],
+                    values=samples.values[begin : begin + tracks.MAX_SAMPLES],
+                ),
+            )
+
+
+def document_values(workout_id: str, session: Session, recording: Recording) -> dict[str, Value]:
+    """Return the registers of a session's document; what the file does not tell has none."""
+    given: dict[str, Value] = {
+        "title": title(session.sport, session.started_at_ms, recording.utc_offset_s),
+        "sport": session.sport,
+        "source": "fit_import",
+        "source_device": recording.device,
+        "started_at": rfc3339(session.started_at_ms),
+        "ended_at": rfc3339(session.ended_at_ms),
+        "utc_offset_s": recording.utc_offset_s,
+        "distance_m": session.distance_m,
+        "elapsed_time_s": session.elapsed_time_s,
+        "timer_time_s": session.timer_time_s,
+        "moving_time_s": session.moving_time_s,
+        "elevation_gain_m": session.elevation_gain_m,
+        "energy_kcal": session.energy_kcal,
+        "avg_hr_bpm": session.avg_hr_bpm,
+        "max_hr_bpm": session.max_hr_bpm,
+        "avg_power_w": session.avg_power_w,
+    }
+    for index, lap in enumerate(session.laps[:MAX_LAPS]):
+        lap_id = uuid5(UUID(workout_id), f"laps/{index}")
+        given |= {f"laps/{lap_id}/{field}": value for field, value in _lap_values(lap, index).items()}
+    return {path: value for path, value in given.items() if value is not None}
+
+
+def _lap_values(lap: Lap, index: int) -> dict[str, Value]:
+    return {
+        "trigger": lap.trigger,
+        "started_at": rfc3339(lap.started_at_ms),
+        "distance_m": lap.distance_m,
+        "elapsed_time_s": lap.elapsed_time_s,
+        "timer_time_s": lap.timer_time_s,
+        "avg_hr_bpm": lap.avg_hr_bpm,
+        "pos": position(index),
+    }
+
+
+def position(index: int) -> str:
+    """Return a fractional index: "c" says that three digits follow, so that apps' libraries find room between any two."""
+    digits = ""
+    for _ in range(3):
+        index, digit = divmod(index, 62)
+        digits = _BASE_62[digit] + digits
+    return f"c{digits}"
+
+
+def title(sport: str, started_at_ms: int, utc_offset_s: int | None) -> str:
+    """Return "Morning ride"; without the time of day where the file does not tell the local time."""
+    noun = _NOUNS[sport]
+    if utc_offset_s is None:
+        return noun[0].upper() + noun[1:]
+    hour = datetime.fromtimestamp(started_at_ms / 1000, timezone(timedelta(seconds=utc_offset_s))).hour
+    time_of_day = (
+        "Morning" if 5 <= hour < 12 else "Afternoon" if 12 <= hour < 17 else "Evening" if 17 <= hour < 22 else "Night"
+    )
+    return f"{time_of_day} {noun}"
+
+
+def rfc3339(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,61 @@
+"""What a file from a device holds, whatever its format: sessions of one sport each, with laps and sample streams.
+
+Absent is None or an empty list, never zero. Times are Unix milliseconds, UTC.
+"""
+
+from typing import Final
+
+from msgspec import Struct
+
+from sync.tracks import Number, Sample, Stream
+
+# Triathlons have five, with transitions. More is no recording of a person's day.
+MAX_SESSIONS: Final = 50
+
+
+class Samples(Struct, frozen=True, array_like=True):
+    """Of one stream, in order of time; `values` as in a `sync.tracks.Chunk`."""
+
+    times_ms: list[int]
+    values: list[Sample]
+
+
+class Lap(Struct, frozen=True, kw_only=True):
+    started_at_ms: int
+    trigger: str | None = None
+    distance_m: Number | None = None
+    elapsed_time_s: Number | None = None
+    timer_time_s: Number | None = None
+    avg_hr_bpm: Number | None = None
+
+
+class Session(Struct, frozen=True, kw_only=True):
+    """The numbers are what the device claims: its distance may not be the sum of its positions.
+
+    elapsed_time_s includes pauses, timer_time_s leaves out those of the timer, moving_time_s also those without movement.
+    """
+
+    sport: str
+    started_at_ms: int
+    ended_at_ms: int
+    distance_m: Number | None = None
+    elapsed_time_s: Number | None = None
+    timer_time_s: Number | None = None
+    moving_time_s: Number | None = None
+    elevation_gain_m: Number | None = None
+    energy_kcal: Number | None = None
+    avg_hr_bpm: Number | None = None
+    max_hr_bpm: Number | None = None
+    avg_power_w: Number | None = None
+    laps: list[Lap] = []
+    streams: dict[Stream, Samples] = {}
+
+
+class Recording(Struct, frozen=True, kw_only=True):
+    """`is_damaged`: the file was not read to its end. `warnings` are sentences for the user: what is missing."""
+
+    sessions: list[Session]
+    device: str | None = None
+    utc_offset_s: int | None = None
+    is_damaged: bool = False
+    warnings: list[str] = []
