@@ -6,14 +6,7 @@ import httpx
 import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 
-from tests.fitness_api.test_routes_auth import Json, api, bearer, registered
-
-__all__ = ["api"]
-
-
-def installation(**more: Any) -> Json:
-    return {"installation_id": str(uuid4()), "platform": "ios", "app_version": "1.0", **more}
-
+from tests.fitness_api.client import Json, bearer, installation, registered
 
 FCM = {"kind": "fcm_token", "value": "a-very-secret-token"}
 

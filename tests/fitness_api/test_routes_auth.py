@@ -1,49 +1,15 @@
 import asyncio
-from base64 import b64encode
-from collections.abc import AsyncIterator
-from typing import Any
 from uuid import uuid4
 
 import httpx
 import jwt
 import msgspec
 import pytest
-from pymongo.asynchronous.database import AsyncDatabase
 
-from fitness_api import app, routes_auth
-from fitness_api.settings import Settings
-from tests.fitness_api.serving import serving
+from fitness_api import routes_auth
+from tests.fitness_api.client import CREDENTIALS, Json, bearer, registered
 
 PUBLIC_URL = "http://api.test"
-CREDENTIALS = {"email": "ada@example.org", "password": "correct horse"}
-Json = dict[str, Any]
-
-
-@pytest.fixture
-async def api(
-    database: AsyncDatabase[dict[str, Any]], mongo_url: str, redis_url: str
-) -> AsyncIterator[httpx.AsyncClient]:
-    settings = Settings(
-        mongo_url=mongo_url,
-        redis_url=redis_url,
-        mongo_database=database.name,
-        master_key=b64encode(b"m" * 32).decode(),
-        public_url=PUBLIC_URL + "/",
-        password_hashers=1,
-    )
-    async with serving(app.build(settings)) as client:
-        yield client
-
-
-async def registered(api: httpx.AsyncClient, email: str = "ada@example.org") -> Json:
-    answer = await api.post("/v1/auth/register", json={**CREDENTIALS, "email": email})
-    assert answer.status_code == 201, answer.text
-    pair: Json = answer.json()
-    return pair
-
-
-def bearer(pair: Json) -> dict[str, str]:
-    return {"Authorization": f"Bearer {pair['access_token']}"}
 
 
 def refreshing(pair: Json, **more: str) -> dict[str, str]:
