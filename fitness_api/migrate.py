@@ -12,23 +12,22 @@ Source: https://www.mongodb.com/docs/manual/reference/command/shardCollection/
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
+from types import ModuleType
 from typing import Any, assert_never
 
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure, PyMongoError
 
+from fitness_api.identity import store_mongo as identity_store
+from fitness_api.workouts import import_store_mongo as import_store
+from sync import store_mongo as sync_store
+from sync import track_store_mongo as track_store
+
 Keys = Sequence[tuple[str, int | str]]
 Collections = Mapping[str, Mapping[str, Any]]
 
-ADAPTERS = (
-    "fitness_api.identity.store_mongo",
-    "fitness_api.workouts.import_store_mongo",
-    "sync.store_mongo",
-    "sync.track_store_mongo",
-)
+ADAPTERS: tuple[ModuleType, ...] = (identity_store, import_store, sync_store, track_store)
 
 # What makes an index another index. Everything else that listIndexes tells (v, ns, weights) is the server's own.
 INDEX_OPTIONS = ("unique", "sparse", "expireAfterSeconds", "partialFilterExpression", "collation", "hidden")
@@ -92,12 +91,10 @@ Step = MakeCollection | MakeIndex | EnableSharding | ShardCollection
 def declared() -> dict[str, Mapping[str, Any]]:
     """Raises ValueError if two adapters declare one collection; each collection has one owner."""
     found: dict[str, Mapping[str, Any]] = {}
-    for name in ADAPTERS:
-        if find_spec(name) is None:
-            continue
-        for collection, wanted in import_module(name).COLLECTIONS.items():
+    for adapter in ADAPTERS:
+        for collection, wanted in adapter.COLLECTIONS.items():
             if collection in found:
-                raise ValueError(f"{collection} is declared twice, the second time by {name}.")
+                raise ValueError(f"{collection} is declared twice, the second time by {adapter.__name__}.")
             found[collection] = wanted
     return found
 
