@@ -29,7 +29,7 @@ class Account:
         self.device_id: str = device["device_id"]
         self.replica: int = device["replica"]
 
-    async def sync(self, *changes: Json, cursor: str = "", **more: Any) -> httpx.Response:
+    async def sync(self, *changes: Any, cursor: str = "", **more: Any) -> httpx.Response:
         body = {"device_id": self.device_id, "cursor": cursor, "changes": list(changes), **more}
         return await self.api.post("/v1/sync", json=body, headers=self.headers)
 
@@ -114,7 +114,7 @@ async def test_a_wrong_envelope_is_refused_with_a_pointer_and_stores_nothing(
 
 async def test_a_bad_change_is_its_own_result_and_the_good_one_stands(ada: Account) -> None:
     good = change(title="good")
-    bad = [
+    bad: list[Any] = [
         5,
         None,
         "x",
