@@ -14,7 +14,7 @@ no register can have, stands for all that are not named.
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any, Final
@@ -59,6 +59,10 @@ _COMMIT_ATTEMPTS: Final = 5  # each waits for a primary by itself
 
 # MongoDB ends a command at 16 MiB. A step's documents, which were read in one reply of 16 MiB, may have grown since.
 _MAX_COMMAND_BYTES: Final = 12 * 1024 * 1024
+# More than what a register takes beside its path and JSON: its name again for the mark (560 bytes of UTF-8 would be 4
+# components of 128 code points; `most_bytes` counts each six times over or is measured), the mark, and BSON's widths.
+_MARK_BYTES: Final = 600
+_RESTAMP_BYTES: Final = 200
 
 _PAGE_RECORDS: Final = 200  # of 1 to 2 KB: a few network reads for a page, and little read in vain when a page fills up
 
@@ -114,14 +118,11 @@ class MongoStore:
     async def _upserted_head(self, user_id: str) -> Mapping[str, Any]:
         record: Mapping[str, Any] | None = await self._records.find_one_and_update(
             {"_id": _head_id(user_id), "user_id": user_id},
-            {
-                "$setOnInsert": {
-                    "epoch": secrets.randbits(31), "newest": 0, "clock": 0, "restamped": 0, "writes": 0,
-                    "devices": {}, "replicas": [],
-                }
-            },
-            upsert=True,
-            return_document=ReturnDocument.AFTER,
+            {"$setOnInsert": {
+                "epoch": secrets.randbits(31), "newest": 0, "clock": 0, "restamped": 0, "writes": 0,
+                "devices": {}, "replicas": [],
+            }},
+            upsert=True, return_document=ReturnDocument.AFTER,
         )  # fmt: skip
         if record is None:
             raise AssertionError("An upsert returns what it made.")
@@ -249,9 +250,12 @@ class MongoStore:
                 "hint": "_id_",
             }
         )
-        for documents in _batches(created):
+        most_bytes = sum(
+            document.most_bytes + _MARK_BYTES * len(document.values) for document in outcome.written
+        ) + _RESTAMP_BYTES * len(outcome.restamps)
+        for documents in _batches(created, most_bytes):
             await self._command({"insert": RECORDS, "documents": documents, "ordered": True}, session)
-        for updates in _batches(changed):
+        for updates in _batches(changed, most_bytes):
             await self._command({"update": RECORDS, "updates": updates, "ordered": True}, session)
 
     async def _command(self, command: dict[str, Any], session: AsyncClientSession) -> None:
@@ -286,7 +290,12 @@ async def _translated() -> AsyncIterator[None]:
         raise StoreUnavailable(f"MongoDB: {type(error).__name__}") from error
 
 
-def _batches(statements: Iterable[Mapping[str, Any]]) -> Iterator[list[RawBSONDocument]]:
+def _batches(statements: Sequence[Mapping[str, Any]], most_bytes: int) -> Iterator[Sequence[Mapping[str, Any]]]:
+    """Split into commands that the server takes; measured only if they may be too large for one."""
+    if most_bytes <= _MAX_COMMAND_BYTES:
+        if statements:
+            yield statements
+        return
     batch: list[RawBSONDocument] = []
     size_bytes = 0
     for statement in statements:
@@ -356,11 +365,7 @@ def _change(user_id: str, document: Document, before: Document) -> dict[str, Any
     changed = [path for path, mark in document.marks.items() if mark.seq == document.seq]
     if document.usual is not before.usual or 2 * len(changed) > len(document.values) or not _are_plain(changed):
         return _record(user_id, document)
-    registers: dict[str, Any] = {
-        "seq": document.seq,
-        "deleted": document.deleted,
-        "most_bytes": document.most_bytes,
-    }
+    registers: dict[str, Any] = {"seq": document.seq, "deleted": document.deleted, "most_bytes": document.most_bytes}
     for path in changed:
         registers[f"value.{path}"] = document.values[path]
         registers[f"stamps.{path}"] = document.marks[path]
@@ -378,9 +383,8 @@ def _document(record: Mapping[str, Any]) -> Document:
     if record.get("escaped"):
         value = {_unescaped(path): item for path, item in value.items()}
         stamps = {_unescaped(path): item for path, item in stamps.items()}
-    for path, item in value.items():
-        if type(item) is Int64:  # the driver's own int, which is no int to an encoder
-            value[path] = int(item)
+    if Int64 in set(map(type, value.values())):  # the driver's own int, which is no int to an encoder
+        value = {path: int(item) if type(item) is Int64 else item for path, item in value.items()}
     marks = {path: Mark(Stamp(int(stamp)), int(seq)) for path, (stamp, seq) in stamps.items()}
     usual = marks.pop("")
     return Document(
