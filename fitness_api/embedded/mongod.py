@@ -26,6 +26,8 @@ REPLICA_SET = "rs0"
 READY_WITHIN_S = 60
 # A clean shutdown writes a checkpoint of at most the cache.
 STOP_WITHIN_S = 30
+# A round trip's transaction takes milliseconds, and gives up by itself after 8 s.
+TRANSACTION_LIFETIME_S = 15
 # A laptop runs other things. mongod's own default is half of the memory.
 LEAST_CACHE_GIB, MOST_CACHE_GIB, SHARE_OF_MEMORY = 0.25, 1.0, 1 / 8
 # mongod's own default is a twentieth of the disk. This holds hours of a busy single machine's writes.
@@ -63,6 +65,9 @@ def argv(program: Path, *, data: Path, port: int, memory_bytes: int) -> list[str
         # Diagnostics for the vendor's support: 0.2 GiB that nobody here reads.
         "--setParameter",
         "diagnosticDataCollectionEnabled=false",
+        # A gateway that is killed inside a transaction leaves it open, and its account locked, for this long (default 60).
+        "--setParameter",
+        f"transactionLifetimeLimitSeconds={TRANSACTION_LIFETIME_S}",
     ]
 
 
