@@ -17,7 +17,7 @@ from fitness_api.workouts.errors import DecoderBusy, FileDamaged, FileTooComplex
 from fitness_api.workouts.recording import Recording
 
 # The child's own bound is computing time; this one also ends a machine's that has none to spare.
-WALL_CLOCK_S: Final = 90
+WALL_CLOCK_S: Final = 60
 # Files of up to 64 MiB wait in memory.
 WAITING_PER_WORKER: Final = 4
 RETRY_AFTER_S: Final = 5  # a file takes some 0.5 s

@@ -7,8 +7,10 @@ what it could read and the errors that ended it.
 
 import resource
 import sys
+import traceback
 from collections.abc import Mapping
 from datetime import datetime
+from types import TracebackType
 from typing import Any, Final
 
 import msgspec
@@ -16,7 +18,7 @@ from garmin_fit_sdk import Decoder, Profile, Stream
 from garmin_fit_sdk.decoder import DecodeMode
 from garmin_fit_sdk.hr_mesg_utils import merge_heart_rates
 
-from fitness_api.workouts import fit
+from fitness_api.workouts import compressed_timestamps, fit
 from fitness_api.workouts.recording import MAX_SESSIONS, Recording
 from sync.track_store import MAX_SAMPLES
 
@@ -28,7 +30,7 @@ MAX_FILE_BYTES: Final = 64 * 1024 * 1024  # 3 MB hold twelve hours; raw accelero
 
 # Records, beats and everything else a file may list: at two a second, 35 hours. 50 to 90 µs each, measured.
 MAX_MESSAGES: Final = 250_000
-CPU_S: Final = 45
+CPU_S: Final = 30
 # MAX_MESSAGES take some 300 MB, the file 64, Python and the profile 60.
 MEMORY_BYTES: Final = 1024 * 1024 * 1024
 
@@ -71,6 +73,12 @@ class _Listener:
 def decode(data: bytes) -> Recording:
     """Return the activity, or what could be read of it; without sessions where there is none. Raises TooComplex."""
     messages, errors = _read(data, DecodeMode.NORMAL)
+    if any("Compressed timestamp" in str(error) for error in errors):
+        try:
+            data = compressed_timestamps.write_out(data, most_messages=MAX_MESSAGES)
+        except compressed_timestamps.TooMany:
+            raise TooComplex(f"The file has over {MAX_MESSAGES} messages.") from None
+        messages, errors = _read(data, DecodeMode.NORMAL)
     if errors and not (messages.get("record_mesgs") or messages.get("session_mesgs")):
         # A device that died while recording has left the header's size at zero: read to the end, whatever it says.
         messages, _ = _read(data, DecodeMode.SKIP_HEADER)
@@ -114,7 +122,14 @@ def _merge_chest_strap(messages: Any) -> list[str]:
     return []
 
 
+def _show(kind: type[BaseException], _: BaseException, where: TracebackType | None) -> None:
+    """Say what failed where, without the message, which may quote a user's health data into our log."""
+    traceback.print_tb(where)
+    sys.stderr.write(f"{kind.__name__}\n")
+
+
 def main() -> int:
+    sys.excepthook = _show
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
