@@ -50,6 +50,7 @@ COLLECTIONS: Final[Mapping[str, Mapping[str, Any]]] = {
 
 _DURABLE: Final = WriteConcern("majority", j=True)
 _SNAPSHOT: Final = ReadConcern("snapshot")
+_LINEARIZABLE: Final = ReadConcern("linearizable")
 
 # How long a round trip goes on trying while other processes write the same account, or a primary steps down.
 _PATIENCE_S: Final = 8.0
@@ -104,9 +105,10 @@ class MongoStore:
                 {"_id": _head_id(user_id), "user_id": user_id}, {"$unset": {f"devices.{device_id}": ""}}
             )
 
-    async def head(self, user_id: str) -> Head | None:
+    async def head(self, user_id: str, *, surely_newest: bool = False) -> Head | None:
+        records = self._records.with_options(read_concern=_LINEARIZABLE) if surely_newest else self._records
         async with _translated():
-            record = await self._records.find_one({"_id": _head_id(user_id), "user_id": user_id}, {"replicas": 0})
+            record = await records.find_one({"_id": _head_id(user_id), "user_id": user_id}, {"replicas": 0})
         return None if record is None else _head(record)
 
     async def _made_head(self, user_id: str) -> Mapping[str, Any]:
@@ -197,21 +199,21 @@ class MongoStore:
         if not keys:
             return {}, 0
         ids = [_document_id(user_id, key) for key in keys]
-        cursor = self._transacted.find_raw_batches(
-            {"_id": {"$in": ids}, "user_id": user_id},
-            sort=[("_id", ASCENDING)],
-            hint=[("_id", ASCENDING)],
-            batch_size=len(ids) + 1,
+        reply = await self._database.command(
+            {
+                "find": RECORDS,
+                "filter": {"_id": {"$in": ids}, "user_id": user_id},
+                "sort": {"_id": 1},
+                "hint": "_id_",
+                "batchSize": len(ids) + 1,
+            },
             session=session,
         )
-        try:
-            batch: Any = await anext(cursor, b"")  # raw: typed as a decoded document
-            found = [_document(record) for record in bson.decode_all(batch)]
-            covered = len(keys)
-            if cursor.alive and cursor.cursor_id:
-                covered = keys.index(found[-1].key) + 1
-        finally:
-            await cursor.close()
+        found = [_document(record) for record in reply["cursor"]["firstBatch"]]
+        covered = len(keys)
+        if unread := reply["cursor"]["id"]:
+            covered = keys.index(found[-1].key) + 1
+            await self._database.command({"killCursors": RECORDS, "cursors": [unread]}, session=session)
         return {document.key: document for document in found}, covered
 
     async def _read_restamps(
@@ -228,35 +230,31 @@ class MongoStore:
     async def _write(
         self, user_id: str, outcome: Outcome, stored: Mapping[Key, Document], session: AsyncClientSession
     ) -> None:
-        """Two commands as a rule: what is new, then what is changed and the head with it."""
-        created: list[dict[str, Any]] = []
-        changed: list[dict[str, Any]] = []
-        for document in outcome.written:
-            before = stored.get(document.key)
-            if before is None:
-                created.append(_record(user_id, document))
-            else:
-                which = {"_id": _document_id(user_id, document.key), "user_id": user_id}
-                changed.append({"q": which, "u": _change(user_id, document, before), "hint": "_id_"})
-        created.extend(
+        """A changed record is deleted and inserted: two statements for all, where an update would be planned for each.
+
+        That costs the server less than half (`python -m bench sync`); the journal gets the whole record, as in a replacement.
+        """
+        replaced = [_document_id(user_id, document.key) for document in outcome.written if document.key in stored]
+        records = [_record(user_id, document) for document in outcome.written]
+        records.extend(
             {"_id": _restamp_id(user_id, old), "user_id": user_id, "old": old, "new": new}
             for old, new in outcome.restamps.items()
         )
-        after = outcome.head
-        changed.append(
-            {
-                "q": {"_id": _head_id(user_id), "user_id": user_id},
-                "u": {"$set": {"newest": after.seq, "clock": after.clock, "restamped": after.restamped}},
-                "hint": "_id_",
-            }
-        )
+        if replaced:
+            these = {"_id": {"$in": replaced}, "user_id": user_id}
+            await self._command({"delete": RECORDS, "deletes": [{"q": these, "limit": 0, "hint": "_id_"}]}, session)
         most_bytes = sum(
             document.most_bytes + _MARK_BYTES * len(document.values) for document in outcome.written
         ) + _RESTAMP_BYTES * len(outcome.restamps)
-        for documents in _batches(created, most_bytes):
-            await self._command({"insert": RECORDS, "documents": documents, "ordered": True}, session)
-        for updates in _batches(changed, most_bytes):
-            await self._command({"update": RECORDS, "updates": updates, "ordered": True}, session)
+        for batch in _batches(records, most_bytes):
+            await self._command({"insert": RECORDS, "documents": batch, "ordered": True}, session)
+        after = outcome.head
+        await self._transacted.update_one(
+            {"_id": _head_id(user_id), "user_id": user_id},
+            {"$set": {"newest": after.seq, "clock": after.clock, "restamped": after.restamped}},
+            hint="_id_",
+            session=session,
+        )
 
     async def _command(self, command: dict[str, Any], session: AsyncClientSession) -> None:
         reply = await self._database.command(command, session=session)
@@ -355,27 +353,6 @@ def _record(user_id: str, document: Document) -> dict[str, Any]:
         record["value"] = {_escaped(path): item for path, item in value.items()}
         record["stamps"] = {_escaped(path): item for path, item in stamps.items()}
     return record
-
-
-def _change(user_id: str, document: Document, before: Document) -> dict[str, Any]:
-    """Return the update that makes `document` of `before`: the new registers only where they are few and plainly named.
-
-    It is half the work and a tenth of the journal of a replacement.
-    """
-    changed = [path for path, mark in document.marks.items() if mark.seq == document.seq]
-    if document.usual is not before.usual or 2 * len(changed) > len(document.values) or not _are_plain(changed):
-        return _record(user_id, document)
-    registers: dict[str, Any] = {"seq": document.seq, "deleted": document.deleted, "most_bytes": document.most_bytes}
-    for path in changed:
-        registers[f"value.{path}"] = document.values[path]
-        registers[f"stamps.{path}"] = document.marks[path]
-    return {"$set": registers}
-
-
-def _are_plain(paths: Sequence[str]) -> bool:
-    """Whether the paths can be named in an update, where a dot and a `$` mean something else."""
-    names = "".join(paths)
-    return not ("." in names or "$" in names or "\0" in names)
 
 
 def _document(record: Mapping[str, Any]) -> Document:
