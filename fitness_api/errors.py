@@ -1,15 +1,15 @@
 """What the gateway itself refuses. Domain errors live in their packages; `problems` maps all of them to HTTP.
 
-    ApiError
-      ├─ MalformedBody          the body is not JSON/msgpack, or not compressed as it claims
-      ├─ InvalidBody            the body is well-formed and wrong; carries JSON Pointers
-      ├─ BodyTooLarge           over the bound, before or after decompression
-      ├─ UnsupportedMediaType   Content-Type or Content-Encoding that we do not read
-      ├─ NotAcceptable          Accept that we cannot write
-      ├─ NotAuthenticated       no token, or one that does not hold
-      ├─ InsufficientScope      a valid token without the scope
-      ├─ NotFound               no such thing for this caller
-      └─ NotReady               a part that every request needs does not answer; names each part
+ApiError
+  ├─ MalformedBody          the body is not JSON/msgpack, or not compressed as it claims
+  ├─ InvalidBody            the body is well-formed and wrong; carries JSON Pointers
+  ├─ BodyTooLarge           over the bound, before or after decompression
+  ├─ UnsupportedMediaType   Content-Type or Content-Encoding that we do not read
+  ├─ NotAcceptable          Accept that we cannot write
+  ├─ NotAuthenticated       no token, or one that does not hold
+  ├─ InsufficientScope      a valid token without the scope
+  ├─ NotFound               no such thing for this caller
+  └─ NotReady               a part that every request needs does not answer; names each part
 """
 
 from collections.abc import Mapping

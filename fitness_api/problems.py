@@ -171,6 +171,13 @@ TOO_MANY_DEVICES: Final = Problem(
     remedy="Delete a device that is no longer used, then register again. `limit` is the bound.",
     members={"limit": "limit"},
 )
+DOCUMENT_FULL: Final = Problem(
+    status=409,
+    code="document_full",
+    title="The document has no room for more",
+    meaning="What the server was to write would take the document over its bound of paths or bytes. Nothing was written.",
+    remedy="Remove what the document no longer needs, then send the same again.",
+)
 REPLICAS_EXHAUSTED: Final = Problem(
     status=409,
     code="replicas_exhausted",
@@ -265,6 +272,7 @@ PROBLEMS: Final[Mapping[type[Exception], Problem]] = {
     identity.StoreUnavailable: UNAVAILABLE,
     sync.BatchTooLarge: BATCH_TOO_LARGE,
     sync.UnknownDevice: UNKNOWN_DEVICE,
+    sync.DocumentFull: DOCUMENT_FULL,
     sync.TooManyDevices: TOO_MANY_DEVICES,
     sync.ReplicasExhausted: REPLICAS_EXHAUSTED,
     sync.TrackConflict: TRACK_CONFLICT,

@@ -10,12 +10,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fitness_api import bodies
-from fitness_api.errors import BodyTooLarge
+from fitness_api.errors import BodyTooLarge, MalformedBody
 from fitness_api.identity.access_tokens import Principal
 from fitness_api.operation import Operation
 from fitness_api.resources import Resources
 from sync import exchange, schema
-from sync.changes import MAX_CHANGES, MAX_REQUEST_BYTES, SyncRequest, SyncResponse
+from sync.changes import (
+    MAX_CHANGES,
+    MAX_REQUEST_BYTES,
+    Format,
+    SyncRequest,
+    SyncResponse,
+    with_lone_surrogates_marked,
+)
 from sync.errors import BatchTooLarge
 from sync.schema import Field
 
@@ -39,7 +46,7 @@ async def sync(request: Request[Resources], principal: Principal) -> Response:
         raise BatchTooLarge(max_changes=MAX_CHANGES, max_bytes=MAX_REQUEST_BYTES) from None
     response = await exchange.round_trip(
         request.state["sync_store"],
-        bodies.decode(body, SyncRequest, body_format=received),
+        _decoded(body, received),
         user_id=principal.user_id,
         cursor_key=request.state["cursor_key"],
         received=received,
@@ -48,6 +55,15 @@ async def sync(request: Request[Resources], principal: Principal) -> Response:
     )
     encode = msgspec.json.encode if answered == "json" else msgspec.msgpack.encode
     return bodies.respond_bytes(request, encode(response))
+
+
+def _decoded(body: bytes, received: Format) -> SyncRequest:
+    try:
+        return bodies.decode(body, SyncRequest, body_format=received)
+    except MalformedBody:
+        if received != "json" or (marked := with_lone_surrogates_marked(body)) == body:
+            raise
+    return bodies.decode(marked, SyncRequest, body_format=received)
 
 
 async def get_schema(request: Request[Resources], _principal: Principal) -> Response:

@@ -140,6 +140,21 @@ _encode_msgpack = msgspec.msgpack.Encoder().encode
 _NOT_DECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
+# An escape in a JSON text, one after the other; the group is a surrogate without its other half.
+_ESCAPES: Final = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+
+
+def with_lone_surrogates_marked(body: bytes) -> bytes:
+    """Return a JSON body with each `\ud800` that stands alone as a byte that is no UTF-8.
+
+    The envelope's decoder steps over such a byte in a change, which is then that change's own refusal, but not over the escape,
+    for which it would refuse the whole body.
+    """
+    return _ESCAPES.sub(lambda escape: escape[0] if escape[1] is None else b"\xff", body)
+
+
 class Refusal(Exception):
     """One change is rejected; `code` is the result's."""
 

@@ -67,6 +67,11 @@ def start(collections: tuple[str, ...], *, newest: int) -> Place:
     return Place(collections, began=0, at=newest, below=newest + 1)
 
 
+def is_ahead(cursor: Cursor, *, epoch: int, newest: int) -> bool:
+    """Whether a cursor of this epoch was given more than the account now has."""
+    return cursor.epoch == epoch and any(place.at > newest for place in cursor.places)
+
+
 def open_run(
     cursor: Cursor | None, *, epoch: int, newest: int, collections: tuple[str, ...]
 ) -> tuple[tuple[Place, ...], bool]:
@@ -77,7 +82,7 @@ def open_run(
     """
     if cursor is None:
         return (start(collections, newest=newest),), False
-    if cursor.epoch != epoch or any(place.at > newest for place in cursor.places):
+    if cursor.epoch != epoch or is_ahead(cursor, epoch=epoch, newest=newest):
         return (start(collections, newest=newest),), True
     wanted = set(collections)
     kept = []

@@ -27,6 +27,11 @@ class UnknownDevice(SyncError):
         super().__init__(f"The device {device_id} is not registered with this account.")
 
 
+class DocumentFull(SyncError):
+    def __init__(self, document_id: str) -> None:
+        super().__init__(f"The document {document_id} has no room for more.")
+
+
 class ReplicasExhausted(SyncError):
     def __init__(self) -> None:
         super().__init__("Every replica number of this account was given out.")

@@ -12,7 +12,7 @@ from sync.changes import Change, Delta, Format, Limits, Refusal, Result, SyncReq
 from sync.clock import Stamp
 from sync.cursor import Cursor, Place
 from sync.document import Document, Key
-from sync.errors import BatchTooLarge, UnknownDevice
+from sync.errors import BatchTooLarge, DocumentFull, UnknownDevice
 from sync.head import Head
 from sync.schema import COLLECTIONS
 from sync.store import Store
@@ -64,6 +64,10 @@ async def round_trip(
     wanted = _wanted(request)
     presented = cursor.decode(request.cursor, key=cursor_key, user_id=user_id) if request.cursor else None
     is_foreign = bool(request.cursor) and presented is None
+    if presented is not None and cursor.is_ahead(presented, epoch=head.epoch, newest=head.seq):
+        # A restored server, or a primary so new that it does not yet show all that an older one acknowledged.
+        head = await store.head(user_id, surely_newest=True) or head
+        uploaded = uploaded._replace(head=head)
     places, was_refused = cursor.open_run(presented, epoch=head.epoch, newest=head.seq, collections=wanted)
     page = _Page(request.limit, answered, uploaded.carried)
     next_cursor, head = await _download(store, user_id, places, uploaded, page)
@@ -88,13 +92,16 @@ async def fill(
     """Write, as the server and through the merge, those of `given` that the document lacks; restore it if it is deleted.
 
     Values are stored forms (`values.from_wire`). Does nothing, and gives no sequence, when nothing is lacking.
+    Raises DocumentFull, having written nothing, and StoreUnavailable.
     """
     key = Key(collection, document_id)
 
     def step(state: merge.State) -> merge.Outcome:
         return merge.fill(key, given, state, now_ms=now_ms)
 
-    await store.update(user_id, [key], (), step)
+    _, outcome = await store.update(user_id, [key], (), step)
+    if any(result.status == "rejected" for result in outcome.results):
+        raise DocumentFull(document_id)
 
 
 async def _upload(store: Store, request: SyncRequest, user_id: str, received: Format, now_ms: int) -> Uploaded:

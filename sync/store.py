@@ -33,8 +33,11 @@ class Store(Protocol):
         """The device may not sync any more; its replica number stays taken. Unknown devices are no error."""
         ...
 
-    async def head(self, user_id: str) -> Head | None:
-        """None: no device was ever registered."""
+    async def head(self, user_id: str, *, surely_newest: bool = False) -> Head | None:
+        """None: no device was ever registered.
+
+        Just after an election a head may be read that is older than one read before; `surely_newest` waits until it is not.
+        """
         ...
 
     async def update(

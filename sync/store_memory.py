@@ -52,7 +52,7 @@ class MemoryStore:
             devices = {name: replica for name, replica in account.head.devices.items() if name != device_id}
             account.head = replace(account.head, devices=devices)
 
-    async def head(self, user_id: str) -> Head | None:
+    async def head(self, user_id: str, *, surely_newest: bool = False) -> Head | None:  # noqa: ARG002 - always is
         return self._account(user_id).head
 
     async def update(

@@ -23,6 +23,7 @@ from weakref import WeakValueDictionary
 import bson
 from bson.int64 import Int64
 from bson.raw_bson import RawBSONDocument
+from msgspec.structs import replace
 from pymongo import ASCENDING, DESCENDING, ReturnDocument
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
@@ -31,7 +32,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from sync import clock
-from sync.clock import MAX_REPLICA, Stamp
+from sync.clock import MAX_REPLICA, ZERO, Stamp
 from sync.document import Document, Key, Mark
 from sync.errors import ReplicasExhausted, StoreUnavailable, TooManyDevices
 from sync.head import MAX_DEVICES, Head
@@ -159,10 +160,12 @@ class MongoStore:
             self._client.start_session() as session,
             await session.start_transaction(read_concern=_SNAPSHOT, write_concern=_DURABLE),
         ):
-            # First, because it is what puts this transaction behind or before each other one of the account.
+            # First, because it is what puts this transaction behind or before each other one of the account. It bets that
+            # every document will be written under a stamp that is believed, and so is mostly all there is to write of the head.
+            bet = {"$inc": {"writes": 1, "newest": len(keys)}, "$max": {"clock": max(stamps, default=0)}}
             record = await self._transacted.find_one_and_update(
                 {"_id": _head_id(user_id), "user_id": user_id},
-                {"$inc": {"writes": 1}},
+                bet,
                 projection={"replicas": 0},
                 session=session,
             )
@@ -173,8 +176,10 @@ class MongoStore:
             restamps = await self._read_restamps(user_id, stamps, head, session)
             state = State(head, keys[:covered], documents, restamps)
             outcome = step(state)
-            if outcome.writes:
-                await self._write(user_id, outcome, documents, session)
+            await self._write(user_id, outcome, documents, session)
+            after = outcome.head if outcome.writes else head
+            if after != replace(head, seq=head.seq + len(keys), clock=max(head.clock, *stamps, ZERO)):
+                await self._write_head(user_id, after, session)
             # Committed even when the outcome writes nothing: "unchanged" makes a device drop its change, and until a commit
             # was acknowledged by the majority, what the step saw may still be rolled back.
             await self._commit(session)
@@ -248,10 +253,11 @@ class MongoStore:
         ) + _RESTAMP_BYTES * len(outcome.restamps)
         for batch in _batches(records, most_bytes):
             await self._command({"insert": RECORDS, "documents": batch, "ordered": True}, session)
-        after = outcome.head
+
+    async def _write_head(self, user_id: str, head: Head, session: AsyncClientSession) -> None:
         await self._transacted.update_one(
             {"_id": _head_id(user_id), "user_id": user_id},
-            {"$set": {"newest": after.seq, "clock": after.clock, "restamped": after.restamped}},
+            {"$set": {"newest": head.seq, "clock": head.clock, "restamped": head.restamped}},
             hint="_id_",
             session=session,
         )

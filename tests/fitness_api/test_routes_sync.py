@@ -132,6 +132,18 @@ async def test_a_bad_change_is_its_own_result_and_the_good_one_stands(ada: Accou
     assert [result["code"] for result in results[-2:]] == ["bad_stamp", "unknown_collection"]
 
 
+@pytest.mark.parametrize("wrong", ["\\ud800", "\\uDFFF\\ud800", "\\\\\\udc00x", "\\ud83d\\u0041"])
+async def test_a_lone_surrogate_is_its_own_changes_rejection(ada: Account, wrong: str) -> None:
+    good = change(title="\U0001f600", notes="a literal \\ud800")
+    bad = change(title="WRONG")
+    body = json.dumps({"device_id": ada.device_id, "changes": [bad, good]}).replace("WRONG", wrong)
+    results = (await ada.send(body.encode())).json()["results"]
+    assert [(one["id"], one["status"]) for one in results] == [(bad["id"], "rejected"), (good["id"], "applied")]
+    assert results[0]["code"] == "invalid_value"
+    given = (await ada.sync()).json()["documents"]
+    assert [one["fields"][STAMP] for one in given] == [good["set"]]
+
+
 async def test_too_many_changes_or_bytes_are_413_with_the_limits(
     ada: Account, database: AsyncDatabase[dict[str, Any]]
 ) -> None:

@@ -11,7 +11,8 @@ from pymongo.asynchronous.database import AsyncDatabase
 from sync import clock, cursor, exchange
 from sync.changes import MAX_CHANGES, MAX_PAGE_BYTES, Format, SyncRequest
 from sync.document import MAX_PATHS, Document, Key
-from sync.errors import BatchTooLarge, UnknownDevice
+from sync.errors import BatchTooLarge, DocumentFull, UnknownDevice
+from sync.head import Head
 from sync.schema import COLLECTIONS
 from sync.store import Store
 from sync.store_memory import MemoryStore
@@ -486,3 +487,27 @@ async def test_upload_and_download_meet_under_any_limit(store: Store, user: str,
     for limit, ledger in ledgers.items():
         await ledger.pull(store, user, phone, limit=limit)
         assert {key: comparable(one) for key, one in ledger.registers.items()} == expected
+
+
+async def test_a_primary_that_lags_after_an_election_is_no_restored_server(user: str) -> None:
+    class Lagging(MemoryStore):
+        lag: Head | None = None
+
+        async def head(self, user_id: str, *, surely_newest: bool = False) -> Head | None:
+            return self.lag if self.lag and not surely_newest else await super().head(user_id)
+
+    store = Lagging()
+    phone = new_id()
+    await store.register_device(user, phone)
+    before = await store.head(user)
+    given = await trip(store, user, phone, sent({"title": "acknowledged"}, stamp=stamp_at(), doc=new_id()))
+    store.lag = before
+    answer = await trip(store, user, phone, cursor=given["cursor"])
+    assert (answer["reset"], answer["documents"], answer["more"]) == (False, [], False)
+
+
+async def test_what_the_server_writes_itself_is_refused_aloud_by_a_full_document(store: Store, user: str) -> None:
+    doc = new_id()
+    await exchange.fill(store, user, "workouts", doc, {f"x{n}": n for n in range(MAX_PATHS)}, now_ms=NOW_MS)
+    with pytest.raises(DocumentFull):
+        await exchange.fill(store, user, "workouts", doc, {"title": "one more"}, now_ms=NOW_MS)

@@ -517,7 +517,7 @@ async def test_every_command_names_one_account_and_has_its_index(
     assert await store.count_changed(user, ALL, after=0, upto=99) == 2
     await store.forget_device(user, device_id)
     names = {next(iter(command)) for command in guard.commands}
-    assert names == {"findAndModify", "find", "aggregate", "insert", "update"}
+    assert names == {"findAndModify", "find", "aggregate", "delete", "insert", "update"}
     problems = [problem for read in guard.reads for problem in await plan_problems(guarded, read)]
     assert problems == []
     assert len(guard.reads) > 10
