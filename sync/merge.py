@@ -103,7 +103,8 @@ class _Merging:
             self.restamps[change.stamp] = stamp
             self.restamped = max(self.restamped, change.stamp)
         status: Status = "superseded" if lost else "applied" if won else "unchanged"
-        restamped = stamp != change.stamp
+        # Also when the next reading happens to be the old stamp itself: what a retry is told may not depend on it.
+        restamped = change.stamp in self.restamps or change.stamp in self.known_restamps
         return Result(
             id=change.id,
             status="restamped" if restamped else status,
