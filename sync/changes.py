@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from sync import clock, document, values
 from sync.clock import Stamp
 from sync.document import Key
-from sync.schema import COLLECTIONS, PLAIN_PATHS
+from sync.schema import COLLECTIONS, PLAIN_PATHS, Shape
 from sync.values import Value, ValueInvalid
 
 Format = Literal["json", "msgpack"]
@@ -114,27 +114,47 @@ class _Sent(Struct):
     set: Any = UNSET
 
 
+# What needs no look of ours: any scalar that JSON holds exactly, in any string that is surely within its limit.
+_Scalar = (
+    None
+    | bool
+    | Annotated[int, Meta(ge=-values.MAX_INTEGER, le=values.MAX_INTEGER)]
+    | float
+    | Annotated[str, Meta(max_length=values.SURELY_SMALL)]
+)
+
+
+class _SentPlain(Struct):
+    """The common change, whose types the decoder checks in passing. Whatever does not fit is taken as `_Sent`."""
+
+    id: str
+    collection: str
+    doc: str
+    stamp: str
+    set: dict[str, _Scalar]
+    base: int | UnsetType | None = UNSET
+
+
 class _SentId(Struct):
     id: Any = None
 
 
-# Paths of a child's field, which may hold anything: most paths of a workout with sets or laps. Others take the longer way.
-_CHILD_PATHS: Final = {
-    collection: re.compile(
-        f"(?:{'|'.join(name for name, spec in fields.items() if spec.shape == 'children') or '(?!)'})"
-        f"(?:/[^/~]{{1,{document.MAX_COMPONENT_LENGTH}}}){{2}}"
-    )
-    for collection, fields in COLLECTIONS.items()
+def _usual_path(collection: str, *shapes: Shape) -> str:
+    """A pattern of the paths, without escapes and line breaks, of the collection's fields of these shapes."""
+    part = f"/[^/~\\n]{{1,{document.MAX_COMPONENT_LENGTH}}}"
+    parts = {"set": part, "children": 2 * part}
+    fields = [(name, spec.shape) for name, spec in COLLECTIONS[collection].items() if spec.shape in shapes]
+    return "(?:" + ("|".join(name + parts[shape] for name, shape in fields) or "(?!)") + ")"
+
+
+# One of them or more, in lines. Children's fields may hold anything; a set's elements need a look at the value yet.
+_USUAL_PATHS: Final = {
+    name: re.compile(f"{path}(?:\n{path})*") for name in COLLECTIONS for path in [_usual_path(name, "set", "children")]
 }
-_CHILD_FIELDS: Final = frozenset(
-    name
-    for fields in COLLECTIONS.values()
-    for spec in fields.values()
-    if spec.fields is not UNSET
-    for name in spec.fields
-)
 
 _decode_json = msgspec.json.Decoder(_Sent).decode
+_decode_json_plain = msgspec.json.Decoder(_SentPlain).decode
+_encode_json = msgspec.json.Encoder().encode
 _decode_msgpack = msgspec.msgpack.Decoder().decode
 _encode_msgpack = msgspec.msgpack.Encoder().encode
 _NOT_DECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -169,8 +189,9 @@ class Refusal(Exception):
 
 def check(raw: bytes, format: Format) -> Change:  # noqa: A002 - the field's word
     """Return the change. Raises Refusal, which carries the change's id where it could be read."""
+    sent: _Sent | _SentPlain
     try:
-        sent = _decode_json(raw) if format == "json" else _from_msgpack(raw)
+        sent = _from_json(raw) if format == "json" else _from_msgpack(raw)
     except _NOT_DECODABLE as error:
         detail = (
             "The change is not an object."
@@ -187,11 +208,11 @@ def check(raw: bytes, format: Format) -> Change:  # noqa: A002 - the field's wor
         raise
 
 
-def _checked(sent: _Sent, raw: bytes, format: Format) -> Change:  # noqa: A002
-    for name in ("id", "doc"):
-        given = getattr(sent, name)
-        if type(given) is not str or _is_uuid(given) is None:
-            raise Refusal("invalid_value", f"`{name}` is not a lower-case UUID.")
+def _checked(sent: _Sent | _SentPlain, raw: bytes, format: Format) -> Change:  # noqa: A002
+    if type(sent.id) is not str or _is_uuid(sent.id) is None:
+        raise Refusal("invalid_value", "`id` is not a lower-case UUID.")
+    if type(sent.doc) is not str or _is_uuid(sent.doc) is None:
+        raise Refusal("invalid_value", "`doc` is not a lower-case UUID.")
     if type(sent.collection) is not str or sent.collection not in COLLECTIONS:
         raise Refusal("unknown_collection", "The server has no such collection.")
     stamp = clock.from_wire(sent.stamp)
@@ -207,42 +228,25 @@ def _checked(sent: _Sent, raw: bytes, format: Format) -> Change:  # noqa: A002
         raise Refusal("invalid_value", "`set` is not an object of path and value.")
     if format == "msgpack" and any(type(path) is not str for path in given):
         raise Refusal("invalid_value", "`set` has a path that is not a string.")
-    stored, colons = _check_values(sent.collection, given, clock.replica_of(stamp))
-    members = 5 + (sent.base is not UNSET)
-    if _may_repeat_keys(raw, format, colons=members + colons) and _repeats_keys(raw, format):
+    _check_paths(sent.collection, given, clock.replica_of(stamp))
+    stored: dict[str, Any] = given
+    if type(sent) is _Sent:
+        stored = {path: values.from_wire(value) for path, value in given.items()}
+    if _may_repeat_keys(sent, raw, format) and _repeats_keys(raw, format):
         raise Refusal("invalid_value", "An object has the same key twice.")
     return Change(sent.id, Key(sent.collection, sent.doc), stamp, base, stored, len(raw))
 
 
-def _check_values(collection: str, given: dict[str, Any], replica: int) -> tuple[dict[str, Value], int]:
-    """Check paths and values, and return the values as stored (`given` itself if all are scalars) and JSON's colons for them.
-
-    The common cases stand here and not in `values.from_wire`, because most of an upload's time is this loop's.
-    """
-    plain, is_child = PLAIN_PATHS[collection], _CHILD_PATHS[collection].fullmatch
-    stored = given
-    colons = len(given) + "".join(given).count(":")
-    child = "\0"  # the `sets/<id>/` of the path before, whose fields mostly stand together
-    for path, value in given.items():
-        if path not in plain and not (path.startswith(child) and path[len(child) :] in _CHILD_FIELDS):
-            if is_child(path) is not None:
-                child = path[: path.rindex("/") + 1]
-            else:
-                _check_path(collection, path, value, replica)
-        kind = type(value)
-        if kind is str:
-            colons += value.count(":")
-            if len(value) > values.SURELY_SMALL:
-                values.from_wire(value)
-        elif kind is int:
-            if not -values.MAX_INTEGER <= value <= values.MAX_INTEGER:
-                values.from_wire(value)
-        elif value is not None and kind is not bool:
-            in_form = values.from_wire(value)
-            if in_form is not value:
-                stored = dict(given) if stored is given else stored
-                stored[path] = in_form
-    return stored, colons
+def _check_paths(collection: str, given: dict[str, Any], replica: int) -> None:
+    """The paths that are not plain registers' are mostly children's and sets', and are then matched as one text."""
+    others = given.keys() - PLAIN_PATHS[collection]
+    if not others:
+        return
+    lines = "\n".join(others)
+    if _USUAL_PATHS[collection].fullmatch(lines) is not None:
+        others = {path for path in others if path.count("/") == 1 and type(given[path]) is not bool}
+    for path in others:
+        _check_path(collection, path, given[path], replica)
 
 
 def _check_path(collection: str, path: str, value: Any, replica: int) -> None:
@@ -271,7 +275,7 @@ def _check_path(collection: str, path: str, value: Any, replica: int) -> None:
                 raise Refusal("invalid_value", f"{parts[0]} has children: {parts[0]}/<id>/<field>.")
 
 
-def _may_repeat_keys(raw: bytes, format: Format, *, colons: int) -> bool:  # noqa: A002
+def _may_repeat_keys(sent: _Sent | _SentPlain, raw: bytes, format: Format) -> bool:  # noqa: A002
     """A sure and cheap test: what was decoded has as many colons as what was sent, so that no key was dropped.
 
     A dropped key takes a colon at least with it. An escaped colon would make up for one; objects as values and members that
@@ -279,7 +283,11 @@ def _may_repeat_keys(raw: bytes, format: Format, *, colons: int) -> bool:  # noq
     """
     if format == "msgpack":
         return _encode_msgpack(_decode_msgpack(raw)) != raw
-    return raw.count(b":") != colons or (b"\\" in raw and b"\\u003" in raw)
+    if type(sent) is _Sent or (b"\\" in raw and b"\\u003" in raw):
+        return True
+    given = sent.set
+    in_texts = "".join(given).count(":") + _encode_json([*given.values()]).count(b":")
+    return raw.count(b":") != 5 + (sent.base is not UNSET) + len(given) + in_texts
 
 
 class _RepeatedKey(Exception):
@@ -303,6 +311,13 @@ def _repeats_keys(raw: bytes, format: Format) -> bool:  # noqa: A002
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
         raise Refusal("invalid_value", "The change cannot be decoded.") from error
     return False
+
+
+def _from_json(raw: bytes) -> _Sent | _SentPlain:
+    try:
+        return _decode_json_plain(raw)
+    except msgspec.ValidationError:
+        return _decode_json(raw)
 
 
 def _from_msgpack(raw: bytes) -> _Sent:
