@@ -6,7 +6,7 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,20 +23,29 @@ DATABASE = "bench"
 _READY_WITHIN_S = 30
 
 
+# Of each server, as a machine of two cores would run them: an event loop is one core's.
+PROCESSES = 2
+
+
+@dataclass(frozen=True)
+class Served:
+    """One server's processes: users are dealt to the URLs in turn."""
+
+    urls: Sequence[str]
+    processes: Sequence[psutil.Process]
+
+
 @dataclass(frozen=True)
 class Servers:
     mongo_url: str
     mongod: psutil.Process
-    gateway_url: str
-    gateway: psutil.Process
-    handwritten_url: str
-    handwritten: psutil.Process
+    gateway: Served
+    handwritten: Served
 
 
-def cpu_s(process: psutil.Process) -> float:
-    """User and system seconds that the process has used."""
-    times = process.cpu_times()
-    return float(times.user + times.system)
+def cpu_s(processes: Sequence[psutil.Process]) -> float:
+    """User and system seconds that the processes have used."""
+    return sum(float(times.user + times.system) for times in (process.cpu_times() for process in processes))
 
 
 def free_port() -> int:
@@ -56,29 +65,34 @@ async def running() -> AsyncIterator[Servers]:
         async with AsyncMongoClient[dict[str, object]](mongo_url, w="majority", journal=True) as client:
             await migrate.migrate(client[DATABASE])
         server = next(p for p in psutil.Process().children(recursive=True) if "mongod" in p.name())
-        port, other_port = free_port(), free_port()
         settings = {
             "FITNESS_MONGO_URL": mongo_url,
             "FITNESS_REDIS_URL": redis_url,
             "FITNESS_MONGO_DATABASE": DATABASE,
             "FITNESS_MASTER_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
-            "FITNESS_PORT": str(port),
-            "FITNESS_PUBLIC_URL": f"http://127.0.0.1:{port}",
+            "FITNESS_PUBLIC_URL": "http://127.0.0.1",
         }
-        gateway = await stack.enter_async_context(
-            _process(directory / "gateway.log", "-m", "fitness_api", "serve", environment=settings)
-        )
-        handwritten = await stack.enter_async_context(
-            _process(
-                directory / "handwritten.log", "-m", "uvicorn", "bench.handwritten:app", "--port", str(other_port),
+        gateways, handwritten = [], []
+        for number in range(PROCESSES):
+            ports = free_port(), free_port()
+            gateway = _process(
+                directory / f"gateway-{number}.log", "-m", "fitness_api", "serve",
+                environment={**settings, "FITNESS_PORT": str(ports[0])},
+            )  # fmt: skip
+            by_hand = _process(
+                directory / f"handwritten-{number}.log", "-m", "uvicorn", "bench.handwritten:app", "--port", str(ports[1]),
                 "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning",
                 environment={"HANDWRITTEN_MONGO_URL": mongo_url, "HANDWRITTEN_DATABASE": DATABASE},
-            )
-        )  # fmt: skip
-        urls = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{other_port}"
-        for url in urls:
+            )  # fmt: skip
+            gateways.append((f"http://127.0.0.1:{ports[0]}", await stack.enter_async_context(gateway)))
+            handwritten.append((f"http://127.0.0.1:{ports[1]}", await stack.enter_async_context(by_hand)))
+        for url, _ in (*gateways, *handwritten):
             await _answers(url)
-        yield Servers(mongo_url, server, urls[0], gateway, urls[1], handwritten)
+        yield Servers(mongo_url, server, _served(gateways), _served(handwritten))
+
+
+def _served(started: Sequence[tuple[str, psutil.Process]]) -> Served:
+    return Served([url for url, _ in started], [process for _, process in started])
 
 
 @asynccontextmanager
