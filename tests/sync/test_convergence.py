@@ -29,7 +29,7 @@ from sync.values import Value
 from tests.sync.model import CURSOR_KEY, NOW_MS, Ledger, comparable, new_id, stored, stored_registers, trip
 
 # Round trips of each of the two writing devices; the reading one makes about as many as one of them.
-ROUNDS = 750
+ROUNDS = 2_000
 # A few dozen find a broken store; more, not to depend on the timing of a machine.
 BROKEN_ROUNDS = 150
 
@@ -74,12 +74,21 @@ class Checkpoint(NamedTuple):
 
 def missing(history: Sequence[Written], checkpoints: Sequence[Checkpoint]) -> list[tuple[int, Written]]:
     """Every register that was committed at or before a cursor and was not known, nor a greater one, at that cursor."""
-    return [
-        (checkpoint.at, written)
-        for checkpoint in checkpoints
-        for written in history
-        if written.seq <= checkpoint.at and checkpoint.stamps.get((written.key, written.path), Stamp(0)) < written.stamp
-    ]
+    found: list[tuple[int, Written]] = []
+    greatest: dict[tuple[Key, str], Written] = {}
+    unread = sorted(history, key=lambda written: written.seq, reverse=True)
+    for checkpoint in sorted(checkpoints, key=lambda checkpoint: checkpoint.at):
+        while unread and unread[-1].seq <= checkpoint.at:
+            written = unread.pop()
+            name = written.key, written.path
+            if name not in greatest or written.stamp > greatest[name].stamp:
+                greatest[name] = written
+        found += [
+            (checkpoint.at, written)
+            for name, written in greatest.items()
+            if checkpoint.stamps.get(name, Stamp(0)) < written.stamp
+        ]
+    return found
 
 
 class Run(NamedTuple):
