@@ -10,11 +10,16 @@ from sync.clock import ZERO, Stamp
 MAX_DEVICES: Final = 100
 
 
+class Device(Struct, frozen=True):
+    """A device that may sync. A record of its own, so that what it was given can be told here too."""
+
+    replica: int
+
+
 class Head(Struct, frozen=True, kw_only=True):
     """`seq` is the newest sequence given to a document, `clock` the greatest stamp accepted or given.
 
     epoch: drawn when the head is made; a cursor of another epoch is foreign.
-    devices: device id → replica.
     restamped: the greatest stamp that was ever replaced as too far ahead; above it none needs looking up.
     """
 
@@ -22,4 +27,4 @@ class Head(Struct, frozen=True, kw_only=True):
     seq: int = 0
     clock: Stamp = ZERO
     restamped: Stamp = ZERO
-    devices: dict[str, int]
+    devices: dict[str, Device]

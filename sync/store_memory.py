@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from sync.clock import MAX_REPLICA, Stamp
 from sync.document import Document, Key
 from sync.errors import ReplicasExhausted, TooManyDevices
-from sync.head import MAX_DEVICES, Head
+from sync.head import MAX_DEVICES, Device, Head
 from sync.merge import Outcome, State
 from sync.store import Step
 
@@ -35,7 +35,7 @@ class MemoryStore:
         account = self._account(user_id)
         head = account.head or Head(epoch=secrets.randbits(31), devices={})
         if device_id in head.devices:
-            return head.devices[device_id]
+            return head.devices[device_id].replica
         free = [number for number in range(1, MAX_REPLICA + 1) if number not in account.used_replicas]
         if not free:
             raise ReplicasExhausted
@@ -43,13 +43,13 @@ class MemoryStore:
             raise TooManyDevices(limit=MAX_DEVICES)
         replica = secrets.choice(free)
         account.used_replicas.add(replica)
-        account.head = replace(head, devices={**head.devices, device_id: replica})
+        account.head = replace(head, devices={**head.devices, device_id: Device(replica)})
         return replica
 
     async def forget_device(self, user_id: str, device_id: str) -> None:
         account = self._account(user_id)
         if account.head is not None:
-            devices = {name: replica for name, replica in account.head.devices.items() if name != device_id}
+            devices = {name: device for name, device in account.head.devices.items() if name != device_id}
             account.head = replace(account.head, devices=devices)
 
     async def head(self, user_id: str, *, surely_newest: bool = False) -> Head | None:  # noqa: ARG002 - always is

@@ -35,7 +35,7 @@ from sync import clock
 from sync.clock import MAX_REPLICA, ZERO, Stamp
 from sync.document import Document, Key, Mark
 from sync.errors import ReplicasExhausted, StoreUnavailable, TooManyDevices
-from sync.head import MAX_DEVICES, Head
+from sync.head import MAX_DEVICES, Device, Head
 from sync.merge import Outcome, State
 from sync.store import Step
 
@@ -83,7 +83,7 @@ class MongoStore:
                 record = await self._made_head(user_id)
                 known = record["devices"].get(device_id)
                 if known is not None:
-                    return int(known)
+                    return int(known["replica"])
                 used = set(record["replicas"])
                 free = [number for number in range(1, MAX_REPLICA + 1) if number not in used]
                 if not free:
@@ -95,7 +95,7 @@ class MongoStore:
                 seen = {"devices": record["devices"], "replicas": {"$ne": replica}}
                 written = await self._records.update_one(
                     {"_id": record["_id"], "user_id": user_id, **seen},
-                    {"$set": {f"devices.{device_id}": replica}, "$push": {"replicas": replica}},
+                    {"$set": {f"devices.{device_id}": {"replica": replica}}, "$push": {"replicas": replica}},
                 )
                 if written.matched_count:
                     return replica
@@ -335,7 +335,7 @@ def _head(record: Mapping[str, Any]) -> Head:
         seq=int(record["newest"]),
         clock=Stamp(int(record["clock"])),
         restamped=Stamp(int(record["restamped"])),
-        devices=record["devices"],
+        devices={device_id: Device(device["replica"]) for device_id, device in record["devices"].items()},
     )
 
 
