@@ -93,8 +93,7 @@ class Replica:
         """Take a response to `request`: results, then documents, then the cursor."""
         # Before the results, which are the new server's, and whose registers it does not tell again.
         if response["reset"] and self.cursor:
-            self._held = self._held if self._held is not None else self.answered
-            self.answered, self.seqs = {}, {}
+            self._hold()
         for sent, result in zip(request["changes"], response["results"], strict=True):
             self._take_result(self.unsent.pop(sent["id"], None), result)
         for given in response["documents"]:
@@ -150,10 +149,15 @@ class Replica:
 
     def _enter(self, key: Key, path: str, register: Register) -> None:
         self._saw(register.stamp)
-        registers = self.answered.setdefault(key, {})
-        mine = registers.get(path)
-        if mine is None or document.wins(register.value, register.stamp, mine.value, mine.stamp):
-            registers[path] = register
+        _merge(self.answered.setdefault(key, {}), path, register)
+
+    def _hold(self) -> None:
+        """Put what was answered aside, with what an earlier reset of the same run put there."""
+        held = {} if self._held is None else self._held
+        for key, registers in self.answered.items():
+            for path, register in registers.items():
+                _merge(held.setdefault(key, {}), path, register)
+        self._held, self.answered, self.seqs = held, {}, {}
 
     def _send_again(self, held: Mapping[Key, Registers]) -> None:
         """Queue, under their own stamps, the registers that a restored server lost."""
@@ -170,6 +174,12 @@ class Replica:
 
     def _saw(self, stamp: Stamp) -> None:
         self._greatest = max(self._greatest, stamp)
+
+
+def _merge(registers: Registers, path: str, register: Register) -> None:
+    mine = registers.get(path)
+    if mine is None or document.wins(register.value, register.stamp, mine.value, mine.stamp):
+        registers[path] = register
 
 
 def _stamp(wire: str) -> Stamp:

@@ -181,6 +181,22 @@ async def test_after_a_restored_server_a_device_brings_back_what_it_lost(resets:
     assert phone.shown(Key("workouts", IDS[2]))["rpe"] == 7
 
 
+async def test_what_a_run_that_a_second_reset_interrupts_was_answered_is_brought_back_too() -> None:
+    phone = await device(MemoryStore())
+    phone.cursor = "of a server that is no more"
+    edit(phone, IDS[0], {"title": "sent in the interrupted run"})
+    first, second = MemoryStore(), MemoryStore()
+    for restored in (first, second):
+        await restored.register_device(USER, phone.device_id)
+    request = phone.request()
+    phone.receive(request, {**await answer(first, request), "more": True})
+    assert not phone.unsent
+    await sync(second, phone)
+    [held] = (await stored_registers(second, USER)).values()
+    assert held["title"][0] == "sent in the interrupted run"
+    assert phone.shown(Key("workouts", IDS[0])) == {"title": "sent in the interrupted run"}
+
+
 async def test_a_document_that_was_purged_is_dropped() -> None:
     phone = Replica(str(uuid.uuid4()), 1)
     key = Key("workouts", IDS[0])
