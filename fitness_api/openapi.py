@@ -89,7 +89,7 @@ def document(operations: Sequence[Operation], *, public_url: str) -> dict[str, A
         "info": {
             "title": "Fitness backend",
             "version": "1",
-            "summary": "Offline sync, live heart rate, push and workouts for a fitness app.",
+            "summary": "Accounts, offline sync, and workouts from recordings, for a fitness app.",
             "description": (
                 "Bodies are JSON or msgpack, chosen by Content-Type and Accept, and may be compressed with gzip, zstd or br. "
                 "Errors are RFC 9457 problem details. Instants are RFC 3339 in UTC, durations seconds, units SI."

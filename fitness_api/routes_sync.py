@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Mapping
-from typing import Final
+from typing import Annotated, Any, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -18,7 +18,9 @@ from sync import exchange, schema
 from sync.changes import (
     MAX_CHANGES,
     MAX_REQUEST_BYTES,
+    Delta,
     Format,
+    Id,
     SyncRequest,
     SyncResponse,
     with_lone_surrogates_marked,
@@ -32,6 +34,35 @@ class Schema(Struct, frozen=True, kw_only=True):
 
     version: int
     collections: Mapping[str, Mapping[str, Field]]
+
+
+class Change(Struct, frozen=True, kw_only=True):
+    """One document's registers under one stamp. Atomic: rejected whole, superseded path by path.
+
+    What is wrong in a change is its own `rejected` and never the request's.
+    """
+
+    id: Annotated[Id, Meta(description="drawn by the device; names the result")]
+    collection: Annotated[str, Meta(examples=["workouts"])]
+    doc: Id
+    stamp: Annotated[str, Meta(pattern="^[0-7][0-9a-f]{15}$", examples=["0cd0000000000001"])]
+    set: Annotated[dict[str, Any], Meta(examples=[{"title": "Leg day", "tags/pr": True}], description="path → value")]
+    base: (
+        Annotated[int, Meta(ge=0, description="the document's `seq` as the device last had it; 0: new")] | UnsetType
+    ) = UNSET
+
+
+class RoundTrip(SyncRequest, frozen=True, kw_only=True):
+    """`changes` up, everything new since `cursor` down. `collections` left out means all."""
+
+    # As it is published. What is decoded is SyncRequest, whose changes stay bytes until each is checked by itself.
+    changes: Annotated[list[Change], Meta(max_length=MAX_CHANGES)] = field(default_factory=list)  # type: ignore[assignment]
+
+
+class RoundTripAnswer(SyncResponse, frozen=True, kw_only=True):
+    """`results` in the order of the changes; `documents` with what is new of them; `cursor` for the next request."""
+
+    documents: list[Delta]  # type: ignore[assignment]
 
 
 _SCHEMA: Final = Schema(version=schema.VERSION, collections=schema.COLLECTIONS)
@@ -84,8 +115,8 @@ OPERATIONS: tuple[Operation, ...] = (
         ),
         login=True,
         scope="sync",
-        body=SyncRequest,
-        answers={200: SyncResponse},
+        body=RoundTrip,
+        answers={200: RoundTripAnswer},
         problems=("batch_too_large", "unknown_device", "unavailable"),
     ),
     Operation(

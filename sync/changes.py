@@ -70,7 +70,7 @@ class Result(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class SyncResponse(Struct, frozen=True, kw_only=True):
-    """`documents` are encoded already: each {"collection", "id", "seq", "fields": {stamp: {path: value}}}."""
+    """`documents` are encoded already, each a Delta."""
 
     results: list[Result]
     documents: list[Raw]
@@ -84,7 +84,7 @@ class SyncResponse(Struct, frozen=True, kw_only=True):
 
 
 class Delta(Struct, frozen=True, kw_only=True):
-    """A document as it goes down: its registers grouped by stamp."""
+    """A document as it goes down: its registers grouped by stamp, {stamp: {path: value}}."""
 
     collection: str
     id: str
