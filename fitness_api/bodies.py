@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeVar
 from urllib.parse import parse_qsl
 
@@ -185,6 +186,11 @@ def answer_format(request: HTTPConnection[Any]) -> Format:
     if liked(best) <= 0:
         raise NotAcceptable(got=accept[:80], supported=tuple(MEDIA_TYPES.values()))
     return best
+
+
+def rfc3339(at_ms: int) -> str:
+    """Return an instant, in Unix milliseconds, as bodies carry it."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def respond(

@@ -179,7 +179,7 @@ def _profile(account: Account | None) -> Profile:
         user_id=account.user_id,
         email=account.email,
         email_verified=account.email_verified,
-        created_at=_instant(account.created_at_ms),
+        created_at=bodies.rfc3339(account.created_at_ms),
         display_name=account.display_name,
         timezone=account.timezone,
         locale=account.locale,
@@ -204,13 +204,9 @@ def _listed(device: Device) -> ListedDevice:
         app_version=device.details.app_version,
         model=device.details.model,
         push_kind=device.push_kind,
-        created_at=_instant(device.created_at_ms),
-        updated_at=_instant(device.updated_at_ms),
+        created_at=bodies.rfc3339(device.created_at_ms),
+        updated_at=bodies.rfc3339(device.updated_at_ms),
     )
-
-
-def _instant(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 _DEVICE_ID: Final = Parameter(

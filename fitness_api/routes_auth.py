@@ -1,7 +1,6 @@
 """Registering, logging in and out, the token endpoint, and what verifiers of our tokens read."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Annotated, Final
 from uuid import UUID
 
@@ -242,15 +241,11 @@ def _listed(session: Session, principal: Principal) -> ListedSession:
         client_id=session.client_id,
         scope=" ".join(session.scopes),
         user_agent=session.user_agent,
-        created_at=_instant(session.authenticated_at_ms),
-        last_used_at=_instant(session.used_at_ms or session.authenticated_at_ms),
-        expires_at=_instant(session.expires_at_ms),
+        created_at=bodies.rfc3339(session.authenticated_at_ms),
+        last_used_at=bodies.rfc3339(session.used_at_ms or session.authenticated_at_ms),
+        expires_at=bodies.rfc3339(session.expires_at_ms),
         current=session.session_id == principal.session_id,
     )
-
-
-def _instant(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 _SESSION_ID: Final = Parameter(name="id", where="path", description="The session's id.", type=UUID, required=True)

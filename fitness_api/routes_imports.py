@@ -16,7 +16,7 @@ from fitness_api.identity.access_tokens import Principal
 from fitness_api.operation import Media, Operation, Parameter
 from fitness_api.resources import Resources
 from fitness_api.workouts import imports
-from fitness_api.workouts.imports import MAX_FILE_BYTES, rfc3339
+from fitness_api.workouts.decoder_process import MAX_FILE_BYTES
 from sync import tracks
 from sync.attach import attach, find_workout
 from sync.tracks import STREAMS, Chunk, ChunkInvalid, Sample, Stream
@@ -161,7 +161,7 @@ def _track(chunk_ids: list[str], chunks: list[Chunk], points: int | None) -> Tra
     whole = tracks.join(chunks)
     shown = whole if points is None else tracks.downsample(whole, points)
     return Track(
-        start=rfc3339(shown.start_ms),
+        start=bodies.rfc3339(shown.start_ms),
         offsets_ms=shown.offsets_ms,
         values=shown.values,
         samples=len(whole.values),

@@ -3,6 +3,7 @@
 SyncError
   ├─ BatchTooLarge      more changes or bytes than one request may carry; halve it
   ├─ UnknownDevice      the device is not registered with this account; register and send again
+  ├─ DocumentFull       what the server itself was to write has no room in its document
   ├─ ReplicasExhausted  all 4,095 replica numbers of the account were given out
   ├─ TooManyDevices     the account holds as many devices as it may
   ├─ TrackConflict      a chunk id that was used for other content

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from fitness_api.embedded.errors import DataDirectoryInUse, DataDirectoryUnusable, DiskFull, PortTaken
+from fitness_api.settings import MASTER_KEY_BYTES
 
 LOOPBACK = "127.0.0.1"
-MASTER_KEY_BYTES = 32
 # A fresh mongod writes 0.3 GiB (three preallocated journal files); below this it stops in the middle of its work.
 MIN_FREE_BYTES = 512 << 20
 # Past this a log is moved aside; with its predecessor a server's logs take at most twice as much.

@@ -7,13 +7,15 @@ sending the file again: chunks first, then the documents that list them, then th
 import asyncio
 import hashlib
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Final, NamedTuple
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+from fitness_api.bodies import rfc3339
 from fitness_api.content_codings import BoundedDecoder
 from fitness_api.errors import MalformedBody
 from fitness_api.workouts.decoder import Decoder
+from fitness_api.workouts.decoder_process import MAX_FILE_BYTES
 from fitness_api.workouts.errors import FileDamaged, FormatUnknown
 from fitness_api.workouts.import_store import ImportRecord, ImportStore
 from fitness_api.workouts.recording import Lap, Recording, Session
@@ -24,8 +26,6 @@ from sync.store import Store
 from sync.track_store import TrackStore
 from sync.tracks import Chunk
 from sync.values import Value
-
-MAX_FILE_BYTES: Final = 64 * 1024 * 1024
 
 # Seven paths each, in a document of 2,000, which is also the user's to write in.
 MAX_LAPS: Final = 200
@@ -196,7 +196,3 @@ def title(sport: str, started_at_ms: int, utc_offset_s: int | None) -> str:
         "Morning" if 5 <= hour < 12 else "Afternoon" if 12 <= hour < 17 else "Evening" if 17 <= hour < 22 else "Night"
     )
     return f"{time_of_day} {noun}"
-
-
-def rfc3339(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

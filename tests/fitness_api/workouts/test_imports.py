@@ -11,6 +11,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from fitness_api.errors import BodyTooLarge
 from fitness_api.workouts import imports
 from fitness_api.workouts.decoder import Decoder
+from fitness_api.workouts.decoder_process import MAX_FILE_BYTES
 from fitness_api.workouts.errors import FileDamaged, FileUnreadable, FormatUnknown
 from fitness_api.workouts.import_store import ImportRecord
 from fitness_api.workouts.import_store_mongo import MongoImportStore
@@ -260,7 +261,7 @@ async def test_more_laps_than_a_document_takes_are_told(bench: Bench) -> None:
         (lambda: gzip.compress(recorded(RIDE))[:-9], FileDamaged),
         (lambda: b"\x1f\x8b" + bytes(30), FileDamaged),
         (lambda: gzip.compress(b"<gpx/>"), FormatUnknown),
-        (lambda: gzip.compress(bytes(imports.MAX_FILE_BYTES + 1)), BodyTooLarge),
+        (lambda: gzip.compress(bytes(MAX_FILE_BYTES + 1)), BodyTooLarge),
         (lambda: File().close(), FileUnreadable),
         (lambda: File().session("transition").close(), FileUnreadable),
     ],
