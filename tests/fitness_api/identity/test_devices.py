@@ -33,7 +33,7 @@ def devices(store: MongoStore, replicas: SyncStore, clock: Clock) -> Devices:
 
 async def known_to_sync(replicas: SyncStore, user_id: str) -> dict[str, int]:
     head = await replicas.head(user_id)
-    return {} if head is None else dict(head.devices)
+    return {} if head is None else {device_id: device.replica for device_id, device in head.devices.items()}
 
 
 async def test_an_installation_keeps_its_device_id_and_replica(devices: Devices) -> None:
