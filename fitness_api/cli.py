@@ -24,9 +24,6 @@ DRAIN_WITHIN_S = 20
 KEEP_ALIVE_S = 75
 # Connections that the kernel holds while the process is busy; Linux's own bound (net.core.somaxconn) is 4096.
 BACKLOG = 2048
-# The largest frame of the live protocol is far smaller; uvicorn's default is 16 MiB.
-MAX_WEBSOCKET_FRAME_BYTES = 1 << 20
-
 # Allocations between collections, as many as some ten uploads of 100 workouts make.
 GARBAGE_THRESHOLD = 50_000
 
@@ -63,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--port", type=_port, help="the API's port; 0 for any that is free (default: 8080)")
     command.set_defaults(run=_up)
 
-    command = commands.add_parser("serve", help="the API, as one process", description="Serves HTTP and WebSockets.")
+    command = commands.add_parser("serve", help="the API, as one process", description="Serves HTTP.")
     command.set_defaults(run=_serve)
 
     command = commands.add_parser(
@@ -127,7 +124,7 @@ def _serve(_: argparse.Namespace) -> int:
         port=settings.port,
         loop="uvloop",
         http=BoundedHttpProtocol,
-        ws_max_size=MAX_WEBSOCKET_FRAME_BYTES,
+        ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,

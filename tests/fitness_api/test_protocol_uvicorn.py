@@ -1,7 +1,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpx
@@ -13,18 +13,22 @@ from fitness_api.protocol_uvicorn import MAX_HEAD_BYTES, BoundedHttpProtocol
 
 
 async def echo_length(scope: Any, receive: Any, send: Any) -> None:
-    length, more = 0, True
+    if scope["path"] == "/later":
+        await asyncio.sleep(0.3)
+    length, more = 0, scope["path"] != "/unread"
     while more:
         message = await receive()
         length, more = length + len(message.get("body", b"")), message.get("more_body", False)
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
-    await send({"type": "http.response.body", "body": str(length).encode()})
+    await send(
+        {"type": "http.response.body", "body": str(length).encode() if scope["path"] != "/large" else bytes(50_000_000)}
+    )
 
 
 @pytest.fixture(scope="module")
 async def port() -> AsyncIterator[int]:
     config = uvicorn.Config(
-        echo_length, http=BoundedHttpProtocol, ws="none", lifespan="off", log_config=None, access_log=False
+        echo_length, http=BoundedHttpProtocol, lifespan="off", log_config=None, access_log=False, timeout_keep_alive=1
     )
     server = uvicorn.Server(config)
     with socket.socket() as listener:
@@ -117,3 +121,93 @@ async def test_a_body_may_take_longer_than_a_head(port: int, monkeypatch: pytest
         await asyncio.sleep(0.2)
         writer.write(b"b")
         assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_body_that_comes_too_slowly_ends_the_connection(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol_uvicorn, "BODY_WINDOW_S", 0.1)
+    async with connected(port) as (reader, writer):
+        writer.write(LINE + b"content-length: 1000\r\n\r\n")
+        with suppress(ConnectionError):
+            for _ in range(200):
+                writer.write(b"a")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+            pytest.fail("It waits on and on.")
+        with suppress(ConnectionError):
+            assert await reader.read() == b""
+
+
+async def test_a_body_may_take_many_windows(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol_uvicorn, "BODY_WINDOW_S", 0.2)
+    monkeypatch.setattr(protocol_uvicorn, "MIN_BODY_BYTES_A_WINDOW", 2)
+    async with connected(port) as (reader, writer):
+        writer.write(LINE + b"content-length: 50\r\n\r\n")
+        for _ in range(50):
+            writer.write(b"a")
+            await asyncio.sleep(0.02)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_body_that_is_not_read_yet_is_not_slow(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol_uvicorn, "BODY_WINDOW_S", 0.05)
+    async with connected(port) as (reader, writer):
+        writer.write(b"POST /later HTTP/1.1\r\nhost: here\r\ncontent-length: 2000000\r\n\r\n" + b"a" * 2_000_000)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_body_that_goes_on_after_its_answer_ends_the_connection(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol_uvicorn, "BODY_WINDOW_S", 0.1)
+    monkeypatch.setattr(protocol_uvicorn, "MIN_BODY_BYTES_A_WINDOW", 0)
+    async with connected(port) as (reader, writer):
+        writer.write(b"POST /unread HTTP/1.1\r\nhost: here\r\ncontent-length: 1000\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        await asyncio.wait_for(reader.read(), 5)
+
+
+@pytest.mark.parametrize(
+    ("request_head", "after"),
+    [(LINE + b"content-length: 0\r\n\r\n", b"\r\n"), (LINE.replace(b"/", b"/unread", 1) + b"content-length: 1\r\n\r\n", b"a")],
+    ids=["an empty line", "the end of a body that nobody read"],
+)  # fmt: skip
+async def test_bytes_without_a_request_do_not_keep_a_connection(port: int, request_head: bytes, after: bytes) -> None:
+    async with connected(port) as (reader, writer):
+        writer.write(request_head)
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.1)
+        writer.write(after)
+        await asyncio.wait_for(reader.read(), 5)
+
+
+async def test_requests_that_wait_on_one_connection_are_bounded(port: int) -> None:
+    async with connected(port) as (reader, writer):
+        writer.write((LINE + b"content-length: 0\r\n\r\n") * protocol_uvicorn.MAX_PIPELINED)
+        for _ in range(protocol_uvicorn.MAX_PIPELINED):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+            await reader.readuntil(b"0\r\n\r\n")
+        writer.write((LINE + b"content-length: 0\r\n\r\n") * (protocol_uvicorn.MAX_PIPELINED + 2))
+        answer = await asyncio.wait_for(reader.read(), 5)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert answer.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket"])
+async def test_an_upgrade_that_is_not_made_ends_with_its_answer(port: int, protocol: bytes) -> None:
+    async with connected(port) as (reader, writer):
+        writer.write(LINE + b"connection: upgrade\r\nupgrade: " + protocol + b"\r\ncontent-length: 2\r\n\r\nab")
+        assert b"connection: close" in await asyncio.wait_for(reader.read(), 5)
+
+
+async def test_a_client_that_reads_nothing_is_given_up(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol_uvicorn, "ANSWER_STALLED_S", 0.2)
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.setblocking(False)
+        client.send(b"POST /large HTTP/1.1\r\nhost: here\r\ncontent-length: 0\r\n\r\n")
+        await asyncio.sleep(1.5)
+        received = 0
+        with suppress(ConnectionError):
+            while piece := client.recv(1 << 20):
+                received += len(piece)
+                await asyncio.sleep(0)
+        assert received < 50_000_000
