@@ -22,9 +22,6 @@ RECORD_FIELDS: Final = frozenset(
         "heart_rate", "cadence", "fractional_cadence", "power", "temperature",
     }
 )  # fmt: skip
-MESSAGES: Final = frozenset(
-    {"file_id_mesgs", "activity_mesgs", "session_mesgs", "lap_mesgs", "record_mesgs", "hrv_mesgs", "sport_mesgs"}
-)
 
 FIT_EPOCH_S: Final = 631_065_600  # 1989-12-31T00:00:00Z
 # Source: FIT types, date_time: a smaller one counts from when the device was switched on, and tells no time of day.

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from pymongo.asynchronous.database import AsyncDatabase
 
 from sync import exchange, merge
@@ -110,6 +111,4 @@ async def test_a_full_document_is_told(bench: Bench) -> None:
 
 
 def exchange_outcome(state: merge.State, document: Document) -> merge.Outcome:
-    from msgspec.structs import replace
-
     return merge.Outcome(replace(state.head, seq=document.seq), [document], {}, ())
