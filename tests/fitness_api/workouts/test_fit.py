@@ -242,9 +242,7 @@ fields = st.sampled_from(
     ]
 )
 names = ["file_id_mesgs", "activity_mesgs", "session_mesgs", "lap_mesgs", "record_mesgs", "hrv_mesgs", "sport_mesgs"]
-messages = st.dictionaries(
-    st.sampled_from(names), st.lists(st.dictionaries(fields, anything, max_size=8), max_size=5)
-)
+messages = st.dictionaries(st.sampled_from(names), st.lists(st.dictionaries(fields, anything, max_size=8), max_size=5))
 
 
 @given(messages, st.booleans())
