@@ -39,12 +39,15 @@ _PROBLEM_SCHEMA: Final[Mapping[str, Any]] = {
     "title": "Problem",
     "description": "RFC 9457 problem details. `code` is stable; `type` is a page that says what to do.",
     "type": "object",
-    "required": ["type", "title", "status", "code", "request_id"],
+    "required": ["type", "title", "status", "detail", "code", "request_id"],
     "properties": {
         "type": {"type": "string", "format": "uri"},
         "title": {"type": "string"},
         "status": {"type": "integer", "minimum": 400, "maximum": 599},
-        "detail": {"type": "string", "description": "What was wrong with this very request."},
+        "detail": {
+            "type": "string",
+            "description": "For people: what was wrong with this very request, where that can be said.",
+        },
         "code": {"type": "string", "pattern": "^[a-z][a-z0-9_]*$"},
         "request_id": {"type": "string", "description": "As in X-Request-Id; name it to support."},
         "errors": {
@@ -174,7 +177,7 @@ def _operation(operation: Operation, schema_of: Mapping[str, Any], public_url: s
     responses: dict[str, Any] = {}
     for status, answer in sorted(operation.answers.items()):
         headers = ["X-Request-Id"]
-        if operation.method == "GET" and status == 200 and not isinstance(answer, Media):
+        if operation.method == "GET" and status == 200:
             headers.append("ETag")
             responses["304"] = {
                 "description": "Unchanged since the ETag in If-None-Match.",

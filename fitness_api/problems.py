@@ -323,6 +323,8 @@ def details(problem: Problem, error: Exception, *, public_url: str, request_id: 
         "title": problem.title,
         "status": problem.status,
         "code": problem.code,
+        # Clients show it, so it is always there. A routing error's own text is only its status's phrase.
+        "detail": problem.meaning,
     }
     if problem.status < 500 and not isinstance(error, HTTPException) and str(error):
         body["detail"] = str(error)

@@ -58,6 +58,12 @@ def test_an_operation_tells_who_may_and_what_may_go_wrong(described: dict[str, A
             assert set(published["requestBody"]["content"]) == {"application/json", "application/msgpack"}
 
 
+def test_every_get_may_be_asked_again_by_its_etag(described: dict[str, Any]) -> None:
+    gets = {path: item["get"]["responses"] for path, item in described["paths"].items() if "get" in item}
+    assert [path for path, responses in gets.items() if "304" not in responses] == []
+    assert all("ETag" in responses[status]["headers"] for responses in gets.values() for status in ("200", "304"))
+
+
 def test_every_scope_is_one_of_the_contract() -> None:
     assert {operation.scope for operation in OPERATIONS if operation.scope} <= set(SCOPES)
     assert all(operation.login for operation in OPERATIONS if operation.scope)

@@ -81,7 +81,7 @@ def test_only_listed_members_of_an_error_are_shown() -> None:
 def test_our_own_faults_say_nothing_of_themselves() -> None:
     for error in (ValueError("secret"), sync.StoreUnavailable("mongo-3.internal:27017 is down")):
         body = shown(error)
-        assert "detail" not in body
+        assert body["detail"] == problem_of(error).meaning
         assert "secret" not in str(body)
         assert "internal:" not in str(body)
 
@@ -120,3 +120,13 @@ def test_routing_errors_are_problems() -> None:
     assert problems.headers(problem_of(wrong), wrong)["Allow"] == "GET"
     assert shown(HTTPException(414))["code"] == problem_of(HTTPException(414)).code
     assert shown(HTTPException(418))["status"] == 418
+
+
+@pytest.mark.parametrize(
+    "error",
+    [HTTPException(404), HTTPException(405), HTTPException(418), api.NotFound("ride"), ValueError(), KeyError("x")],
+)
+def test_every_problem_has_every_member_that_clients_rely_on(error: Exception) -> None:
+    body = shown(error)
+    assert {"type", "title", "status", "detail", "code", "request_id"} <= set(body)
+    assert body["detail"]
