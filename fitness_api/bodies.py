@@ -9,7 +9,7 @@ Every refusal is one of `fitness_api.errors`.
 import asyncio
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeVar
 from urllib.parse import parse_qsl
@@ -50,9 +50,14 @@ _STEP: Final = re.compile(r"\.(?P<name>[^.\[]+)|\[(?P<index>\d+|\.\.\.)\]")
 _MEMBER: Final = re.compile(r"^Object (?:missing required|contains unknown) field `(?P<name>[^`]*)`$")
 
 
-async def read_bytes(request: Request[Any], *, limit_bytes: int) -> bytes:
+def _nothing(_: int) -> None:
+    pass
+
+
+async def read_bytes(request: Request[Any], *, limit_bytes: int, keep: Callable[[int], None] = _nothing) -> bytes:
     """Return the body with its Content-Encoding undone, of at most `limit_bytes`.
 
+    `keep` is told the length of each piece before it is kept, and may raise.
     Raises BodyTooLarge as soon as that is known, UnsupportedMediaType if a coding is not ours, MalformedBody if the body
     is not what the coding says or if the client went away.
     """
@@ -72,6 +77,7 @@ async def read_bytes(request: Request[Any], *, limit_bytes: int) -> bytes:
             if received_bytes > limit_bytes + PIECE_BYTES:
                 raise BodyTooLarge(limit_bytes=limit_bytes)
             for piece in decoder.feed(chunk):
+                keep(len(piece))
                 decoded += piece
                 if len(decoded) > limit_bytes:
                     raise BodyTooLarge(limit_bytes=limit_bytes)

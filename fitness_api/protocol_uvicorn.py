@@ -70,10 +70,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
 
-    def handle_websocket_upgrade(self) -> None:
-        self._stop_timers()
-        super().handle_websocket_upgrade()
-
     def pause_writing(self) -> None:
         super().pause_writing()
         self._await_reader()
@@ -103,7 +99,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_PIPELINED:
             raise TooManyPipelined
         super().on_headers_complete()
-        if self.parser.should_upgrade() and not self._should_upgrade():
+        if self.parser.should_upgrade():
             # The parser takes what follows for the other protocol's, and finds no second request in it.
             self.cycle.keep_alive = False
         self._await_body()
@@ -120,10 +116,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._body_timer = None
         super().on_message_complete()
 
-    def _should_upgrade(self) -> bool:
-        # RFC 6455 section 4.1. The WebSocket library leaves the connection of any other method open and unanswered.
-        return self.scope["method"] == "GET" and super()._should_upgrade()
-
     def _unsupported_upgrade_warning(self) -> None:
         """Nothing: whoever asks for an upgrade is answered without one, and any stranger may ask."""
 
@@ -135,8 +127,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _is_idle(self) -> bool:
         """Whether neither a request is awaited, or being read, nor an answer."""
         return (
-            self in self.connections
-            and not self.transport.is_closing()
+            not self.transport.is_closing()
             and self._head_timer is None
             and self._body_timer is None
             and self.cycle is not None

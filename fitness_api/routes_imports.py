@@ -76,15 +76,16 @@ async def post_import(request: Request[Resources], principal: Principal) -> Resp
     got = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if got and got not in _FILE_TYPES:
         raise UnsupportedMediaType(got=got[:80], supported=_FILE_TYPES)
-    imported = await imports.import_file(
-        await bodies.read_bytes(request, limit_bytes=MAX_FILE_BYTES),
-        user_id=principal.user_id,
-        now_ms=_now_ms(),
-        decoder=request.state["decoder"],
-        store=request.state["sync_store"],
-        track_store=request.state["tracks"],
-        imports=request.state["imports"],
-    )
+    with request.state["decoder"].room() as keep:
+        imported = await imports.import_file(
+            await bodies.read_bytes(request, limit_bytes=MAX_FILE_BYTES, keep=keep),
+            user_id=principal.user_id,
+            now_ms=_now_ms(),
+            decoder=request.state["decoder"],
+            store=request.state["sync_store"],
+            track_store=request.state["tracks"],
+            imports=request.state["imports"],
+        )
     answer = ImportAnswer(import_id=imported.import_id, workouts=imported.workouts, warnings=imported.warnings)
     return bodies.respond(request, answer, status=201 if imported.is_new else 200)
 

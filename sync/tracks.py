@@ -87,6 +87,8 @@ def check(*, stream: str, start_ms: int, offsets_ms: Sequence[Any], values: Sequ
             detail = f"An offset is an integer, at least the one before it, and at most {MAX_OFFSET_MS}."
             raise ChunkInvalid(Wrong(f"/offsets_ms/{index}", detail))
         last = offset
+    if start_ms + last > MAX_START_MS:
+        raise ChunkInvalid(Wrong(f"/offsets_ms/{len(offsets_ms) - 1}", "A sample lies after the year 9999."))
     if stream == "position":
         checked: list[Sample] = [_position(value, index) for index, value in enumerate(values)]
     else:

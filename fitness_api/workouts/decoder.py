@@ -5,7 +5,8 @@ import logging
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGKILL, SIGXCPU
 from typing import Final
@@ -20,6 +21,8 @@ from fitness_api.workouts.recording import Recording
 WALL_CLOCK_S: Final = 60
 # Files of up to 64 MiB wait in memory.
 WAITING_PER_WORKER: Final = 4
+# Of all files together, while they come and wait: 2 KB of zstd are 64 MiB. Real files have 0.3 MB.
+MAX_HELD_BYTES: Final = 256 * 1024 * 1024
 RETRY_AFTER_S: Final = 5  # a file takes some 0.5 s
 
 _SHOWN_BYTES: Final = 2_000  # the end of a traceback
@@ -43,6 +46,27 @@ class Decoder:
     def __init__(self, *, workers: int) -> None:
         self._free = asyncio.Semaphore(workers)
         self._places = workers * (1 + WAITING_PER_WORKER)
+        self._held_bytes = 0
+
+    @contextmanager
+    def room(self) -> Iterator[Callable[[int], None]]:
+        """Give what must be called with the length of each piece of a file before it is kept; at the end all of it is free again.
+
+        What it gives raises DecoderBusy where all files together would take over MAX_HELD_BYTES.
+        """
+        held_bytes = 0
+
+        def keep(size_bytes: int) -> None:
+            nonlocal held_bytes
+            if self._held_bytes + size_bytes > MAX_HELD_BYTES:
+                raise DecoderBusy(retry_after_s=RETRY_AFTER_S)
+            self._held_bytes += size_bytes
+            held_bytes += size_bytes
+
+        try:
+            yield keep
+        finally:
+            self._held_bytes -= held_bytes
 
     async def decode(self, data: bytes) -> Recording:
         """Raises FileUnreadable, FileDamaged, FileTooComplex, or DecoderBusy if too many files wait.

@@ -28,7 +28,13 @@ async def echo_length(scope: Any, receive: Any, send: Any) -> None:
 @pytest.fixture(scope="module")
 async def port() -> AsyncIterator[int]:
     config = uvicorn.Config(
-        echo_length, http=BoundedHttpProtocol, lifespan="off", log_config=None, access_log=False, timeout_keep_alive=1
+        echo_length,
+        http=BoundedHttpProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=1,
     )
     server = uvicorn.Server(config)
     with socket.socket() as listener:

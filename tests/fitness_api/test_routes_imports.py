@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
@@ -160,6 +161,37 @@ async def test_a_busy_decoder_says_when_to_come_again(
     refused = [answer for answer in answers if answer.status_code == 503]
     assert {answer.status_code for answer in answers} == {200, 201, 503}
     assert all(answer.json()["code"] == "decoder_busy" and int(answer.headers["retry-after"]) > 0 for answer in refused)
+
+
+async def test_files_that_come_at_once_have_one_bound(
+    api: httpx.AsyncClient, ada: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = recorded(RIDE_WITH_PAUSE)
+    monkeypatch.setattr(decoder, "MAX_HELD_BYTES", len(file) * 3 // 2)
+    sent = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield file[:-1]
+        await sent.wait()
+        yield file[-1:]
+
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(api.post("/v1/imports", content=slowly(), headers={**ada, **FIT}))
+        await asyncio.sleep(0.2)
+        refused = await imported(api, ada, file)
+        sent.set()
+    assert (refused.status_code, refused.json()["code"], refused.headers["Retry-After"]) == (503, "decoder_busy", "5")
+    assert first.result().status_code == 201
+    assert (await imported(api, ada, file)).status_code == 200
+
+
+async def test_a_chunk_ends_before_the_year_10000(api: httpx.AsyncClient, ada: dict[str, str]) -> None:
+    path = f"/v1/workouts/{uuid4()}/tracks"
+    late = {"start": "9999-12-31T23:59:59.999Z", "offsets_ms": [1], "values": [1]}
+    refused = await api.put(f"{path}/power/{uuid4()}", json=late, headers=ada)
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/offsets_ms/0")
+    assert (await api.put(f"{path}/power/{uuid4()}", json={**late, "offsets_ms": [0]}, headers=ada)).status_code == 201
+    assert (await api.get(path, headers=ada)).status_code == 200
 
 
 async def test_other_bodies_are_not_taken(api: httpx.AsyncClient, ada: dict[str, str]) -> None:

@@ -31,7 +31,7 @@ def chunks(draw: st.DrawFn) -> Chunk:
     values = draw(st.lists(st.none() | (positions if stream == "position" else numbers), min_size=1, max_size=60))
     steps = draw(st.lists(st.integers(0, 2_000_000), min_size=len(values), max_size=len(values)))
     offsets_ms = [sum(steps[: index + 1]) for index in range(len(steps))]
-    start_ms = draw(st.integers(0, tracks.MAX_START_MS))
+    start_ms = draw(st.integers(0, tracks.MAX_START_MS - offsets_ms[-1]))
     return tracks.check(stream=stream, start_ms=start_ms, offsets_ms=offsets_ms, values=values)
 
 
@@ -114,6 +114,7 @@ def given_chunk(**change: Any) -> dict[str, Any]:
         ({"offsets_ms": [0, 1.0, 2]}, "/offsets_ms/1"),
         ({"offsets_ms": [0, True, 2]}, "/offsets_ms/1"),
         ({"offsets_ms": [0, 1, tracks.MAX_OFFSET_MS + 1]}, "/offsets_ms/2"),
+        ({"start_ms": tracks.MAX_START_MS - 999}, "/offsets_ms/2"),
         ({"values": [1, "2", 3]}, "/values/1"),
         ({"values": [1, True, 3]}, "/values/1"),
         ({"values": [1, 2, float("nan")]}, "/values/2"),

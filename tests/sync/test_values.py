@@ -75,6 +75,22 @@ def test_what_is_no_value(value: Any, code: str) -> None:
     assert refused.value.code == code
 
 
+@given(json_values)
+def test_canonical_json_is_at_most_four_times_shorter(value: Any) -> None:
+    """What refusing a large value without its canonical form relies on."""
+    assert len(msgspec.json.encode(value)) <= 4 * len(values.canonical(values.from_wire(value)))
+
+
+def test_a_large_value_is_refused_without_its_canonical_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(_: Any) -> bytes:
+        pytest.fail("It takes half a second a megabyte, in which nobody else is served.")
+
+    monkeypatch.setattr("rfc8785.dumps", never)
+    for value in ([1] * 40_000, "x" * 80_000, {"x": [-0.0] * 20_000}):
+        with pytest.raises(ValueInvalid):
+            values.from_wire(value)
+
+
 def test_nesting_is_bounded() -> None:
     def nested(depth: int) -> Any:
         value: Any = []
