@@ -1,4 +1,7 @@
-"""The check of one change, in both formats: every code of the contract, and nothing but Refusal on any bytes."""
+"""The check of one change, in both formats: every code of the contract, and nothing but Refusal on any bytes.
+
+Long, because the tables of what is refused make up most of it.
+"""
 
 import json
 from typing import Any

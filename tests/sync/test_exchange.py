@@ -1,4 +1,7 @@
-"""Round trips over every store: what goes up, what comes down, and where a run ends."""
+"""Round trips over every store: what goes up, what comes down, and where a run ends.
+
+Long, because each test is a round trip or several, written out so that it can be read as the protocol is.
+"""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from typing import Any
