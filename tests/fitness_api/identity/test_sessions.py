@@ -1,3 +1,8 @@
+"""Logins from their beginning to their end, on a real database, in one process and several.
+
+Long, because one use case has all of a login, and its tests share their processes and their clock.
+"""
+
 import asyncio
 from collections.abc import Callable
 from typing import Any

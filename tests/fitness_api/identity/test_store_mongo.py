@@ -1,4 +1,7 @@
-"""Each bullet of the port, against a real server; and the adapter's own table of errors."""
+"""Each bullet of the port, against a real server; and the adapter's own table of errors.
+
+Long, because the port has five subjects; each stands under its heading.
+"""
 
 import asyncio
 import uuid
