@@ -207,13 +207,15 @@ class Compression:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        coding = negotiate(",".join(Headers(scope=scope).getlist("accept-encoding")))
+        sent = Headers(scope=scope)
+        coding = negotiate(",".join(sent.getlist("accept-encoding")))
         start: Message | None = None
         stream: Encoder | None = None
 
         async def send_encoded(message: Message) -> None:
             nonlocal start, stream
             if message["type"] == "http.response.start":
+                _name_the_tag_held(message, sent)
                 if _may_be_encoded(message):
                     headers = MutableHeaders(scope=message)
                     if "accept-encoding" not in headers.get("vary", "").lower():
@@ -249,6 +251,16 @@ class Compression:
             await send(message)
 
         await self.app(scope, receive, send_encoded)
+
+
+def _name_the_tag_held(message: Message, sent: Headers) -> None:
+    """A cache may not freshen the encoded answer that it holds by a strong tag (RFC 9111 section 4.3.4)."""
+    headers = MutableHeaders(scope=message)
+    tag = headers.get("etag")
+    if message["status"] == 304 and tag is not None:
+        weak = f"W/{tag}"
+        if any(weak in held for held in sent.getlist("if-none-match")):
+            headers["ETag"] = weak
 
 
 def _may_be_encoded(message: Message) -> bool:

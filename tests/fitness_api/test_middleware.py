@@ -13,6 +13,7 @@ import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -227,6 +228,14 @@ async def test_who_refuses_every_coding_gets_none() -> None:
     assert headers["vary"] == "Accept-Encoding"
     assert headers["etag"] == '"abc"'
     assert body == LONG.encode()
+
+
+@pytest.mark.parametrize("held", ['W/"abc"', '"abc"', '"x", W/"abc"', "*"])
+async def test_not_modified_names_the_tag_that_the_client_holds(held: str) -> None:
+    unchanged = Compression(Response(status_code=304, headers={"ETag": '"abc"'}))
+    asked = [(b"accept-encoding", b"gzip"), (b"if-none-match", held.encode())]
+    headers = Headers(raw=(await messages(unchanged, {"headers": asked}))[0]["headers"])
+    assert headers["etag"] == ('W/"abc"' if "W/" in held else '"abc"')
 
 
 async def test_vary_names_accept_encoding_once() -> None:
