@@ -199,10 +199,13 @@ async def test_requests_that_wait_on_one_connection_are_bounded(port: int) -> No
 
 
 @pytest.mark.parametrize("protocol", [b"h2c", b"websocket"])
-async def test_an_upgrade_that_is_not_made_ends_with_its_answer(port: int, protocol: bytes) -> None:
+async def test_an_upgrade_that_is_not_made_ends_with_its_answer_and_is_not_logged(
+    port: int, protocol: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     async with connected(port) as (reader, writer):
         writer.write(LINE + b"connection: upgrade\r\nupgrade: " + protocol + b"\r\ncontent-length: 2\r\n\r\nab")
         assert b"connection: close" in await asyncio.wait_for(reader.read(), 5)
+    assert not caplog.records
 
 
 async def test_a_client_that_reads_nothing_is_given_up(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
