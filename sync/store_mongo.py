@@ -15,7 +15,6 @@ no register can have, stands for all that are not named.
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any, Final
 from weakref import WeakValueDictionary
@@ -34,7 +33,8 @@ from pymongo.write_concern import WriteConcern
 from sync import clock
 from sync.clock import MAX_REPLICA, ZERO, Stamp
 from sync.document import Document, Key, Mark
-from sync.errors import ReplicasExhausted, StoreUnavailable, TooManyDevices
+from sync.errors import ReplicasExhausted, TooManyDevices
+from sync.errors_mongo import translated
 from sync.head import MAX_DEVICES, Device, Head
 from sync.merge import Outcome, State
 from sync.store import Step
@@ -78,7 +78,7 @@ class MongoStore:
         self._lanes: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def register_device(self, user_id: str, device_id: str) -> int:
-        async with _translated():
+        with translated():
             while True:
                 record = await self._made_head(user_id)
                 known = record["devices"].get(device_id)
@@ -101,14 +101,14 @@ class MongoStore:
                     return replica
 
     async def forget_device(self, user_id: str, device_id: str) -> None:
-        async with _translated():
+        with translated():
             await self._records.update_one(
                 {"_id": _head_id(user_id), "user_id": user_id}, {"$unset": {f"devices.{device_id}": ""}}
             )
 
     async def head(self, user_id: str, *, surely_newest: bool = False) -> Head | None:
         records = self._records.with_options(read_concern=_LINEARIZABLE) if surely_newest else self._records
-        async with _translated():
+        with translated():
             record = await records.find_one({"_id": _head_id(user_id), "user_id": user_id}, {"replicas": 0})
         return None if record is None else _head(record)
 
@@ -136,21 +136,22 @@ class MongoStore:
     ) -> tuple[State, Outcome]:
         """One transaction. In this process the account's writers wait for each other; against others' they try again."""
         lane = self._lanes.setdefault(user_id, asyncio.Lock())
-        async with lane, _translated():
-            deadline = monotonic() + _PATIENCE_S
-            pause_s = _FIRST_PAUSE_S
-            while True:
-                try:
-                    if (done := await self._transact(user_id, keys, stamps, step)) is not None:
-                        return done
-                    await self._made_head(user_id)
-                    continue
-                except PyMongoError as error:
-                    is_passing = error.has_error_label("TransientTransactionError")
-                    if not is_passing or monotonic() + pause_s > deadline:
-                        raise
-                await asyncio.sleep(pause_s * (0.5 + secrets.randbelow(1000) / 1000))
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        async with lane:
+            with translated():
+                deadline = monotonic() + _PATIENCE_S
+                pause_s = _FIRST_PAUSE_S
+                while True:
+                    try:
+                        if (done := await self._transact(user_id, keys, stamps, step)) is not None:
+                            return done
+                        await self._made_head(user_id)
+                        continue
+                    except PyMongoError as error:
+                        is_passing = error.has_error_label("TransientTransactionError")
+                        if not is_passing or monotonic() + pause_s > deadline:
+                            raise
+                    await asyncio.sleep(pause_s * (0.5 + secrets.randbelow(1000) / 1000))
+                    pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     async def _transact(
         self, user_id: str, keys: Sequence[Key], stamps: Collection[Stamp], step: Step
@@ -276,22 +277,14 @@ class MongoStore:
             hint="feed",
             batch_size=_PAGE_RECORDS,
         )
-        async with _translated(), cursor:
-            async for record in cursor:
-                yield _document(record)
+        with translated():
+            async with cursor:
+                async for record in cursor:
+                    yield _document(record)
 
     async def count_changed(self, user_id: str, collections: Collection[str], *, after: int, upto: int) -> int:
-        async with _translated():
+        with translated():
             return await self._records.count_documents(_feed_filter(user_id, collections, after, upto), hint="feed")
-
-
-@asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
-    """Whatever the driver raises, the caller may send again: nothing but outages gets here, or a defect that a log must show."""
-    try:
-        yield
-    except PyMongoError as error:
-        raise StoreUnavailable(f"MongoDB: {type(error).__name__}") from error
 
 
 def _batches(statements: Sequence[Mapping[str, Any]], most_bytes: int) -> Iterator[Sequence[Mapping[str, Any]]]:

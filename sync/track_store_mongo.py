@@ -6,18 +6,18 @@ Equal `_id`s have equal shard keys, so that they meet on one shard, whose index 
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
 from typing import Any, Final, Literal
 
 from bson.binary import Binary
 from pymongo import ASCENDING
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from sync import tracks
-from sync.errors import StoreUnavailable, TrackConflict, WorkoutTracksFull
+from sync.errors import TrackConflict, WorkoutTracksFull
+from sync.errors_mongo import translated
 from sync.track_store import MAX_CHUNKS, MAX_SAMPLES, Stored
 from sync.tracks import Chunk, Stream
 
@@ -51,7 +51,7 @@ class MongoTrackStore:
         key = {"_id": f"{user_id}/{workout_id}/{stream}/{chunk_id}", "user_id": user_id, "workout_id": workout_id}
         # Milliseconds of pure computing, in which the event loop has others to serve.
         digest, data = await asyncio.to_thread(lambda: (tracks.digest(chunk), tracks.encode(chunk)))
-        async with _translated():
+        with translated():
             known = await self._tracks.find_one(key, {"digest": 1})
             if known is None:
                 await self._require_room(user_id, workout_id, len(chunk.values))
@@ -94,21 +94,14 @@ class MongoTrackStore:
             hint="workout",
             batch_size=_READ_AT_ONCE,
         )
-        async with _translated(), cursor:
-            async for record in cursor:
-                yield Stored(record["chunk_id"], await asyncio.to_thread(tracks.decode, record["data"]))
+        with translated():
+            async with cursor:
+                async for record in cursor:
+                    yield Stored(record["chunk_id"], await asyncio.to_thread(tracks.decode, record["data"]))
 
     async def holds(self, user_id: str, workout_id: str) -> bool:
-        async with _translated():
+        with translated():
             found = await self._tracks.find_one(
                 {"user_id": user_id, "workout_id": workout_id}, {"_id": 1}, hint="workout"
             )
         return found is not None
-
-
-@asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
-    try:
-        yield
-    except PyMongoError as error:
-        raise StoreUnavailable(f"MongoDB: {type(error).__name__}") from error

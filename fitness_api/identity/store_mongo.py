@@ -14,13 +14,7 @@ from bson.codec_options import CodecOptions
 from pymongo import ReadPreference, ReturnDocument
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import (
-    ConnectionFailure,
-    DuplicateKeyError,
-    ExecutionTimeout,
-    PyMongoError,
-    WTimeoutError,
-)
+from pymongo.errors import DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
@@ -29,6 +23,7 @@ from fitness_api.identity.errors import EmailTaken, StoreUnavailable
 from fitness_api.identity.refresh_tokens import Session
 from fitness_api.identity.signing_keys import State, StoredKey
 from fitness_api.identity.store import Credentials, Device, DeviceDetails, PushAddress
+from sync.errors_mongo import is_passing
 
 _BY_USER: Final = [("user_id", 1)]
 _BY_HASH: Final = [("_id", "hashed")]
@@ -56,18 +51,13 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Document = dict[str, Any]
 
-# What passes by itself: a primary that steps down, a network that comes back, a queue that empties. The rest is a bug.
-PASSING: Final[tuple[type[PyMongoError], ...]] = (ConnectionFailure, ExecutionTimeout, WTimeoutError)
-_PASSING_LABELS: Final = ("RetryableWriteError", "TransientTransactionError")
-
 
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
     except PyMongoError as error:
-        passing = isinstance(error, PASSING) or error.timeout or any(map(error.has_error_label, _PASSING_LABELS))
-        if not passing:
+        if not is_passing(error):
             raise
         raise StoreUnavailable("The database did not answer in time.") from error
 

@@ -4,19 +4,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import msgspec
 import zstandard
 from bson.binary import Binary
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from fitness_api.workouts.import_store import ImportRecord
 from sync.errors import StoreUnavailable
+from sync.errors_mongo import translated
 
 IMPORTS: Final = "imports"
 FILES: Final = "import_files"
@@ -41,15 +41,15 @@ class MongoImportStore:
         self._files = database.get_collection(FILES, write_concern=durable, read_concern=majority)
 
     async def find(self, user_id: str, sha256: str) -> ImportRecord | None:
-        async with _translated():
+        with translated():
             return _record(await self._imports.find_one({"_id": f"{user_id}/{sha256}", "user_id": user_id}))
 
     async def find_by_id(self, user_id: str, import_id: str) -> ImportRecord | None:
-        async with _translated():
+        with translated():
             return _record(await self._imports.find_one({"user_id": user_id, "import_id": import_id}, hint="import_id"))
 
     async def record(self, record: ImportRecord, file: bytes) -> bool:
-        async with _translated():
+        with translated():
             for number, start in enumerate(range(0, len(file), PIECE_BYTES)):
                 piece = await asyncio.to_thread(zstandard.compress, file[start : start + PIECE_BYTES])
                 key = {"_id": _piece_id(record, number), "user_id": record.user_id}
@@ -66,7 +66,7 @@ class MongoImportStore:
         return True
 
     async def read_file(self, record: ImportRecord) -> AsyncIterator[bytes]:
-        async with _translated():
+        with translated():
             for number in range(-(-record.size_bytes // PIECE_BYTES)):
                 piece = await self._files.find_one({"_id": _piece_id(record, number), "user_id": record.user_id})
                 if piece is None:
@@ -80,11 +80,3 @@ def _piece_id(record: ImportRecord, number: int) -> str:
 
 def _record(found: Mapping[str, Any] | None) -> ImportRecord | None:
     return None if found is None else msgspec.convert(found, ImportRecord)
-
-
-@asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
-    try:
-        yield
-    except PyMongoError as error:
-        raise StoreUnavailable(f"MongoDB: {type(error).__name__}") from error

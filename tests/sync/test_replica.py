@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from sync import clock, exchange, values
-from sync.changes import SyncRequest
+from sync.changes import MAX_REQUEST_BYTES, SyncRequest
 from sync.document import Document, Key, Mark
-from sync.replica import CHANGES_A_REQUEST, Replica
+from sync.replica import BYTES_A_REQUEST, CHANGES_A_REQUEST, Replica
 from sync.store import Store
 from sync.store_memory import MemoryStore
 from tests.sync.model import CURSOR_KEY, NOW_MS, colliding_values, comparable, stored_registers
@@ -146,6 +146,29 @@ async def test_a_long_queue_goes_up_in_stamp_order_and_in_batches() -> None:
     assert stamps[-1] < min(clock.to_wire(one.stamp) for one in list(phone.unsent.values())[CHANGES_A_REQUEST:])
     await sync(store, phone)
     assert len(await stored_registers(store, USER)) == len(names)
+
+
+async def test_a_queue_of_large_changes_goes_up_within_the_servers_bound() -> None:
+    store = MemoryStore()
+    phone = await device(store)
+    for _ in range(20):
+        edit(phone, str(uuid.uuid4()), {f"notes{n}": "x" * 16_000 for n in range(15)})
+    request = phone.request()
+    assert 1 < len(request["changes"]) < 20
+    assert len(msgspec.json.encode(request)) < 1.1 * BYTES_A_REQUEST < MAX_REQUEST_BYTES
+    assert len(phone.request(most_changes=2)["changes"]) == 2
+    await sync(store, phone)
+    assert len(await stored_registers(store, USER)) == 20
+
+
+async def test_a_change_that_is_refused_alone_is_set_aside_and_kept_by_the_app() -> None:
+    phone = await device(MemoryStore())
+    edit(phone, IDS[0], {"title": "x"}, name=IDS[1])
+    kept = phone.set_aside(IDS[1])
+    assert kept is not None
+    assert kept.values == {"title": "x"}
+    assert not phone.unsent
+    assert phone.set_aside(IDS[1]) is None
 
 
 @pytest.mark.parametrize("resets", [1, 2])

@@ -22,7 +22,7 @@ from fitness_api.identity.errors import EmailTaken, StoreUnavailable
 from fitness_api.identity.refresh_tokens import Session
 from fitness_api.identity.signing_keys import State, StoredKey
 from fitness_api.identity.store import DeviceDetails, PushAddress, Store
-from fitness_api.identity.store_mongo import COLLECTIONS, PASSING, MongoStore, _translated
+from fitness_api.identity.store_mongo import COLLECTIONS, MongoStore, _translated
 
 NOW_MS = 4_000_000_000_123
 PHONE = DeviceDetails(platform="ios", app_version="1.0", model="iPhone17,1")
@@ -351,39 +351,6 @@ async def test_a_database_that_does_not_answer_in_time_is_unavailable(store: Mon
             await store.devices(new_id())
         with pytest.raises(StoreUnavailable):
             await store.add_session(session(new_id()))
-
-
-# Those that say that we, or an operator, did something wrong: never to be answered by "try again".
-OURS = {
-    "BulkWriteError",
-    "ClientBulkWriteException",
-    "CollectionInvalid",
-    "ConfigurationError",
-    "CursorNotFound",
-    "DocumentTooLarge",
-    "DuplicateKeyError",
-    "EncryptedCollectionError",
-    "EncryptionError",
-    "InvalidName",
-    "InvalidOperation",
-    "InvalidURI",
-    "OperationFailure",
-    "ProtocolError",
-    "PyMongoError",
-    "WriteConcernError",
-    "WriteError",
-    "_OperationCancelled",
-}
-
-
-def test_every_error_of_the_driver_has_its_place() -> None:
-    known = {
-        name: kind
-        for name, kind in vars(pymongo.errors).items()
-        if isinstance(kind, type) and issubclass(kind, PyMongoError)
-    }
-    passing = {name for name, kind in known.items() if issubclass(kind, PASSING)}
-    assert known.keys() - passing - OURS == set()
 
 
 def test_an_error_that_the_driver_calls_passing_is_unavailable_and_another_is_itself() -> None:
