@@ -1,9 +1,10 @@
 """Opens what a process needs, in order, and closes it in reverse. Handlers read it typed: `Request[Resources]`."""
 
+import asyncio
 from base64 import b64decode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
 
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
@@ -24,6 +25,9 @@ from sync.store_mongo import MongoStore
 from sync.track_store import TrackStore
 from sync.track_store_mongo import MongoTrackStore
 
+# Tracks that are put together at once. The largest, of 2,000,000 samples, take some 200 MB while they are; the rest wait.
+TRACK_READS: Final = 2
+
 
 class Resources(TypedDict):
     settings: Settings
@@ -35,6 +39,7 @@ class Resources(TypedDict):
     sessions: Sessions
     devices: Devices
     tracks: TrackStore
+    track_reads: asyncio.Semaphore
     decoder: Decoder
     imports: ImportStore
 
@@ -75,6 +80,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             ),
             "devices": Devices(accounts, sync_store),
             "tracks": MongoTrackStore(database),
+            "track_reads": asyncio.Semaphore(TRACK_READS),
             "decoder": Decoder(workers=settings.import_workers),
             "imports": MongoImportStore(database),
         }
