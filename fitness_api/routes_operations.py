@@ -90,8 +90,14 @@ async def ready(request: Request[Served]) -> Response:
     async def ask_redis() -> None:
         await redis.ping()
 
-    mongodb, cache = await asyncio.gather(_ask(ask_mongo, needed=True), _ask(ask_redis, needed=False))
-    dependencies = {"mongodb": mongodb, "redis": cache}
+    async def ask_keys() -> None:
+        # Kept for a while, so that this is seldom a question; with another master key than theirs they are unreadable.
+        await request.state["sessions"].published_keys()
+
+    mongodb, keys, cache = await asyncio.gather(
+        _ask(ask_mongo, needed=True), _ask(ask_keys, needed=True), _ask(ask_redis, needed=False)
+    )
+    dependencies = {"mongodb": mongodb, "signing_keys": keys, "redis": cache}
     if any(one.needed and not one.ok for one in dependencies.values()):
         raise NotReady({name: _plain(one) for name, one in dependencies.items()})
     status: Literal["ready", "degraded"] = "ready" if all(one.ok for one in dependencies.values()) else "degraded"

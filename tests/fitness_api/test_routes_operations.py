@@ -2,10 +2,12 @@
 
 import logging
 from base64 import b64encode
+from typing import Any
 
 import msgspec
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
+from pymongo.asynchronous.database import AsyncDatabase
 
 from fitness_api.app import build
 from fitness_api.problems import CATALOGUE
@@ -17,8 +19,10 @@ NO_MONGO = "mongodb://127.0.0.1:9/?serverSelectionTimeoutMS=50&directConnection=
 NO_REDIS = "redis://127.0.0.1:9/0"
 
 
-def settings(mongo_url: str, redis_url: str) -> Settings:
-    return Settings(mongo_url=mongo_url, redis_url=redis_url, master_key=b64encode(bytes(32)).decode())
+def settings(mongo_url: str, redis_url: str, *, database: str = "unused", master_key: bytes = bytes(32)) -> Settings:
+    return Settings(
+        mongo_url=mongo_url, redis_url=redis_url, mongo_database=database, master_key=b64encode(master_key).decode()
+    )
 
 
 async def test_a_gateway_lives_without_any_other_part() -> None:
@@ -27,20 +31,41 @@ async def test_a_gateway_lives_without_any_other_part() -> None:
         assert (answer.status_code, answer.json()) == (200, {"status": "alive"})
 
 
-async def test_it_is_ready_when_every_part_answers(mongo_url: str, redis_url: str) -> None:
-    async with serving(build(settings(mongo_url, redis_url))) as client:
+async def test_it_is_ready_when_every_part_answers(
+    mongo_url: str, redis_url: str, database: AsyncDatabase[dict[str, Any]]
+) -> None:
+    async with serving(build(settings(mongo_url, redis_url, database=database.name))) as client:
         answer = await client.get("/readyz")
         assert answer.status_code == 200
         assert answer.headers["cache-control"] == "no-store"
         body = answer.json()
         assert body["status"] == "ready"
-        assert {name: one["ok"] for name, one in body["dependencies"].items()} == {"mongodb": True, "redis": True}
+        assert {name: one["ok"] for name, one in body["dependencies"].items()} == {
+            "mongodb": True,
+            "signing_keys": True,
+            "redis": True,
+        }
         packed = await client.get("/readyz", headers={"Accept": "application/msgpack"})
         assert msgspec.msgpack.decode(packed.content)["status"] == "ready"
 
 
-async def test_without_redis_it_is_degraded_and_serves(mongo_url: str) -> None:
-    async with serving(build(settings(mongo_url, NO_REDIS))) as client:
+async def test_with_another_master_key_than_the_signing_keys_it_is_not_ready(
+    mongo_url: str, redis_url: str, database: AsyncDatabase[dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+    async with serving(build(settings(mongo_url, redis_url, database=database.name))) as client:
+        assert (await client.get("/readyz")).status_code == 200
+    other = settings(mongo_url, redis_url, database=database.name, master_key=b"x" * 32)
+    async with serving(build(other)) as client:
+        answer = await client.get("/readyz")
+        assert answer.status_code == 503
+        dependencies = answer.json()["dependencies"]
+        assert dependencies["signing_keys"]["error"] == "SigningKeysUnreadable"
+        assert dependencies["mongodb"]["ok"] is True
+
+
+async def test_without_redis_it_is_degraded_and_serves(mongo_url: str, database: AsyncDatabase[dict[str, Any]]) -> None:
+    async with serving(build(settings(mongo_url, NO_REDIS, database=database.name))) as client:
         answer = await client.get("/readyz")
         assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
         assert answer.json()["dependencies"]["redis"]["error"] == "ConnectionError"
