@@ -492,6 +492,14 @@ async def test_upload_and_download_meet_under_any_limit(store: Store, user: str,
         assert {key: comparable(one) for key, one in ledger.registers.items()} == expected
 
 
+async def test_a_large_batch_is_checked_like_a_small_one(store: Store, user: str, phone: str) -> None:
+    good = [sent({"x": [1.5] * 4_000}, stamp=stamp_at(counter=n), doc=new_id()) for n in range(40)]
+    bad = sent({"x": "é" * 16_000}, stamp=stamp_at(), doc=new_id())
+    answer = await trip(store, user, phone, *good, bad)
+    assert [result["status"] for result in answer["results"]] == ["applied"] * 40 + ["rejected"]
+    assert answer["results"][-1]["code"] == "too_large"
+
+
 async def test_a_primary_that_lags_after_an_election_is_no_restored_server(user: str) -> None:
     class Lagging(MemoryStore):
         lag: Head | None = None
