@@ -2,9 +2,8 @@
 
 from typing import Literal
 
-from sync import clock, merge
-from sync.changes import Change
-from sync.document import MAX_DOCUMENT_BYTES, Document, Key
+from sync import merge
+from sync.document import Document, Key
 from sync.errors import WorkoutTracksFull
 from sync.store import Store
 from sync.track_store import MAX_CHUNKS, MAX_SAMPLES, TrackStore
@@ -23,15 +22,9 @@ async def attach(
     """
     done = await tracks.put(user_id, workout_id, chunk.stream, chunk_id, chunk)
     key = Key(COLLECTION, workout_id)
-    path = f"tracks/{chunk_id}"
 
     def step(state: merge.State) -> merge.Outcome:
-        document = state.documents.get(key)
-        if document is not None and path in document.values:
-            return merge.Outcome(state.head, (), {}, ())
-        stamp = clock.tick(state.head.clock, now_ms=now_ms, replica=clock.SERVER_REPLICA)
-        listed = Change("", key, stamp, None, {path: True}, MAX_DOCUMENT_BYTES)
-        return merge.apply([listed], state, now_ms=clock.milliseconds_of(stamp))
+        return merge.fill(key, {f"tracks/{chunk_id}": True}, state, now_ms=now_ms, restores=False)
 
     _, outcome = await store.update(user_id, [key], (), step)
     if any(result.status == "rejected" for result in outcome.results):

@@ -193,12 +193,8 @@ def check(raw: bytes, format: Format) -> Change:  # noqa: A002 - the field's wor
     sent: _Sent | _SentPlain
     try:
         sent = _from_json(raw) if format == "json" else _from_msgpack(raw)
-    except _NOT_DECODABLE as error:
-        detail = (
-            "The change is not an object."
-            if isinstance(error, msgspec.ValidationError)
-            else "The change has a string or number that is not JSON's."
-        )
+    except _NOT_DECODABLE:
+        detail = "The change is not an object, or has a string or number that is not JSON's."
         raise Refusal("invalid_value", detail, change_id=_id_of(raw, format)) from None
     try:
         return _checked(sent, raw, format)
@@ -244,7 +240,8 @@ def _check_paths(collection: str, given: dict[str, Any], replica: int) -> None:
     if not others:
         return
     lines = "\n".join(others)
-    if _USUAL_PATHS[collection].fullmatch(lines) is not None:
+    # As many lines as paths: a path with a line break of its own would pass for two.
+    if lines.count("\n") == len(others) - 1 and _USUAL_PATHS[collection].fullmatch(lines) is not None:
         others = {path for path in others if path.count("/") == 1 and type(given[path]) is not bool}
     for path in others:
         _check_path(collection, path, given[path], replica)

@@ -56,11 +56,11 @@ def apply(changes: Sequence[Change], state: State, *, now_ms: int) -> Outcome:
     return Outcome(head, written, merging.restamps, [result for result in results if result is not None])
 
 
-def fill(key: Key, given: Mapping[str, Value], state: State, *, now_ms: int) -> Outcome:
-    """Write, as the server, the registers that the document lacks, and restore it if it is deleted."""
+def fill(key: Key, given: Mapping[str, Value], state: State, *, now_ms: int, restores: bool = True) -> Outcome:
+    """Write, as the server, the registers that the document lacks; if it `restores`, a deleted document comes back."""
     document = state.documents.get(key)
     lacking = {path: value for path, value in given.items() if document is None or path not in document.values}
-    if document is not None and document.deleted:
+    if restores and document is not None and document.deleted:
         lacking["deleted"] = False
     if not lacking:
         return Outcome(state.head, (), {}, ())

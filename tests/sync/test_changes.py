@@ -107,6 +107,10 @@ def test_a_change_is_read(format_: Format) -> None:
         ({"set": []}, "invalid_value"),
         ({"set": "title"}, "invalid_value"),
         ({"set": {"title/x": 1}}, "invalid_value"),
+        ({"set": {"tags/x\ntags/y": True}}, "invalid_value"),  # three components, that look like two lines of two
+        ({"set": {"sets/a/reps\nsets/b/reps": 1}}, "invalid_value"),
+        ({"set": {"tags/x\nsets/a/reps": 1, "tags/y": True}}, "invalid_value"),
+        ({"set": {"title": 2**63}}, "invalid_value"),
         ({"set": {"deleted/x": 1}}, "invalid_value"),
         ({"set": {"tags": ["a"]}}, "invalid_value"),
         ({"set": {"tags/a": 1}}, "invalid_value"),
