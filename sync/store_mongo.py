@@ -61,8 +61,8 @@ _COMMIT_ATTEMPTS: Final = 5  # each waits for a primary by itself
 
 # MongoDB ends a command at 16 MiB. A step's documents, which were read in one reply of 16 MiB, may have grown since.
 _MAX_COMMAND_BYTES: Final = 12 * 1024 * 1024
-# More than what a register takes beside its path and JSON: its name again for the mark (560 bytes of UTF-8 would be 4
-# components of 128 code points; `most_bytes` counts each six times over or is measured), the mark, and BSON's widths.
+# What a register takes beside its path and JSON, which `most_bytes` holds: its mark, the path once more with it (of at most half
+# of the paths), and BSON's widths. The rest up to 16 MiB is for paths that are longer.
 _MARK_BYTES: Final = 600
 _RESTAMP_BYTES: Final = 200
 
