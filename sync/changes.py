@@ -82,14 +82,16 @@ class SyncResponse(Struct, frozen=True, kw_only=True):
     server_time: str
     stamp: str
     limits: Limits
+    digests: dict[str, str] | UnsetType = UNSET
 
 
-class Delta(Struct, frozen=True, kw_only=True):
-    """A document as it goes down: its registers grouped by stamp, {stamp: {path: value}}."""
+class Delta(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A document as it goes down: its registers grouped by stamp, {stamp: {path: value}}; `purged`: drop it."""
 
     collection: str
     id: str
     seq: int
+    purged: bool = False
     fields: dict[str, dict[str, Any]]
 
 

@@ -96,6 +96,16 @@ def open_run(
     return tuple(kept), False
 
 
+def presented(cursor: Cursor | None, *, epoch: int, newest: int, collections: tuple[str, ...]) -> int:
+    """Return the sequence up to which the cursor's device surely holds all of these collections."""
+    if cursor is None or cursor.epoch != epoch or is_ahead(cursor, epoch=epoch, newest=newest):
+        return 0
+    held = {
+        name: 0 if place.below is not None else place.at for place in cursor.places for name in place.collections
+    }
+    return min((held.get(name, 0) for name in collections), default=0)
+
+
 def close_run(epoch: int, collections: tuple[str, ...], *, at: int) -> Cursor:
     """Return the cursor of a device that was given everything up to `at`: its next run begins there."""
     return Cursor(epoch, (Place(collections, began=at, at=at),))

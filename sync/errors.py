@@ -3,7 +3,9 @@
 SyncError
   ├─ BatchTooLarge      more changes or bytes than one request may carry; halve it
   ├─ UnknownDevice      the device is not registered with this account; register and send again
+  ├─ AccountDeleted     the account was erased; nothing of it comes back
   ├─ DocumentFull       what the server itself was to write has no room in its document
+  ├─ DocumentPurged     what the server itself was to write is of a document whose id is barred
   ├─ ReplicasExhausted  all 4,095 replica numbers of the account were given out
   ├─ TooManyDevices     the account holds as many devices as it may
   ├─ TrackConflict      a chunk id that was used for other content
@@ -26,6 +28,16 @@ class BatchTooLarge(SyncError):
 class UnknownDevice(SyncError):
     def __init__(self, device_id: str) -> None:
         super().__init__(f"The device {device_id} is not registered with this account.")
+
+
+class AccountDeleted(SyncError):
+    def __init__(self) -> None:
+        super().__init__("The account was deleted.")
+
+
+class DocumentPurged(SyncError):
+    def __init__(self, document_id: str) -> None:
+        super().__init__(f"The document {document_id} was deleted for good.")
 
 
 class DocumentFull(SyncError):

@@ -4,18 +4,25 @@ The state that comes in was read under the account's lock; nothing of it is alte
 the same step again on what it reads then.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from sync import clock, values
+from sync import clock, conflicts, digest, values
 from sync.changes import Change, Result, Status
 from sync.clock import Stamp
+from sync.conflicts import Conflict
 from sync.document import MAX_DOCUMENT_BYTES, MAX_PATHS, Document, Key, Mark, wins
-from sync.head import Head
+from sync.head import Device, Head
+from sync.quarantine import Rejected
 from sync.values import Value
+
+# A tombstone stays so long, and longer while a device that may still write to it has not shown that it knows of it.
+PURGE_AFTER_MS: Final = 30 * 86_400_000
+# A device that was not seen for so long holds up nothing any more.
+EXPIRED_AFTER_MS: Final = 180 * 86_400_000
 
 # How much longer a change may be as the store counts it than as it was sent: 1e9 is counted as 1000000000.0.
 _MOST_GROWTH: Final = 6
@@ -33,16 +40,19 @@ class State(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What the store must write, all of it or nothing. `results` are in the order of the changes."""
+    """What the store must write, all of it or nothing. `results` are in the order of the changes.
+
+    rejected, conflicts: entries to add; one whose id is there already is left as it is.
+    removed: ids of quarantine entries and conflicts that leave, before any is added.
+    """
 
     head: Head
-    written: Sequence[Document]
-    restamps: Mapping[Stamp, Stamp]
-    results: Sequence[Result]
-
-    @property
-    def writes(self) -> bool:
-        return bool(self.written or self.restamps)
+    written: Sequence[Document] = ()
+    restamps: Mapping[Stamp, Stamp] = {}
+    results: Sequence[Result] = ()
+    rejected: Sequence[Rejected] = ()
+    conflicts: Sequence[Conflict] = ()
+    removed: Collection[str] = ()
 
 
 def apply(changes: Sequence[Change], state: State, *, now_ms: int) -> Outcome:
@@ -51,22 +61,59 @@ def apply(changes: Sequence[Change], state: State, *, now_ms: int) -> Outcome:
     results: list[Result | None] = [None] * len(changes)
     for index in sorted(range(len(changes)), key=lambda index: changes[index].stamp):
         results[index] = merging.merge(changes[index])
-    head = replace(state.head, seq=merging.seq, clock=merging.clock, restamped=merging.restamped)
-    written = [document.compacted() for document in merging.written.values()]
-    return Outcome(head, written, merging.restamps, [result for result in results if result is not None])
+    return merging.outcome([result for result in results if result is not None])
 
 
 def fill(key: Key, given: Mapping[str, Value], state: State, *, now_ms: int, restores: bool = True) -> Outcome:
     """Write, as the server, the registers that the document lacks; if it `restores`, a deleted document comes back."""
     document = state.documents.get(key)
     lacking = {path: value for path, value in given.items() if document is None or path not in document.values}
-    if restores and document is not None and document.deleted:
+    if restores and document is not None and (document.deleted or document.purged):
         lacking["deleted"] = False
-    if not lacking:
-        return Outcome(state.head, (), {}, ())
+    return write(key, lacking, state, now_ms=now_ms)
+
+
+def write(key: Key, given: Mapping[str, Value], state: State, *, now_ms: int) -> Outcome:
+    """Write registers as the server: under the next reading of the account's clock, over all that was accepted."""
+    if not given:
+        return Outcome(state.head)
     stamp = clock.tick(state.head.clock, now_ms=now_ms, replica=clock.SERVER_REPLICA)
-    return apply(
-        [Change("", key, stamp, None, lacking, MAX_DOCUMENT_BYTES)], state, now_ms=clock.milliseconds_of(stamp)
+    change = Change("", key, stamp, None, dict(given), MAX_DOCUMENT_BYTES)
+    # A clock that is ahead (of restamped changes) must not make the server doubt itself.
+    return apply([change], state, now_ms=max(now_ms, clock.milliseconds_of(stamp)))
+
+
+def purge(state: State, *, now_ms: int) -> Outcome:
+    """Take the registers of the deleted documents that are due; the mark that stays gets a sequence of its own.
+
+    Every device then drops the document, also one that holds it as deleted, and whose digest would differ else.
+    """
+    head = state.head
+    digests = dict(head.digests)
+    purged: list[Document] = []
+    for key in state.keys:
+        document = state.documents.get(key)
+        if document is None or not _is_due(document, head, now_ms):
+            continue
+        purged.append(Document(key, seq=head.seq + len(purged) + 1, purged=True))
+        digests[key.collection] = (digests.get(key.collection, 0) - digest.of(document)) % digest.MODULUS
+    if not purged:
+        return Outcome(head)
+    return Outcome(replace(head, seq=head.seq + len(purged), digests=digests), purged)
+
+
+def _is_due(document: Document, head: Head, now_ms: int) -> bool:
+    if not document.deleted_ms or document.deleted_ms > now_ms - PURGE_AFTER_MS:
+        return False
+    return all(_holds(device, document, now_ms) for device in head.devices.values())
+
+
+def _holds(device: Device, document: Document, now_ms: int) -> bool:
+    """Whether the device knows that the document is deleted, or need not know."""
+    return (
+        device.presented >= document.seq
+        or document.key.collection not in device.collections
+        or device.seen_ms < now_ms - EXPIRED_AFTER_MS
     )
 
 
@@ -74,6 +121,7 @@ class _Merging:
     """One step's working state, over a `State` that stays as it is."""
 
     def __init__(self, state: State, now_ms: int) -> None:
+        self.head = state.head
         self.stored = state.documents
         self.known_restamps = state.restamps
         self.now_ms = now_ms
@@ -83,10 +131,16 @@ class _Merging:
         self.restamped = state.head.restamped
         self.restamps: dict[Stamp, Stamp] = {}
         self.written: dict[Key, Document] = {}
+        self.conflicts: dict[str, Conflict] = {}
 
     def merge(self, change: Change) -> Result:
-        stamp, is_new_pair = self._believed(change.stamp)
         document = self.written.get(change.key) or self.stored.get(change.key)
+        if document is not None and document.purged:
+            return Result(
+                id=change.id, status="rejected", code="document_purged",
+                detail="The document was deleted for good; its id is not given again.",
+            )  # fmt: skip
+        stamp, is_new_pair = self._believed(change.stamp)
         won, lost = (change.values, _NOTHING) if document is None else _contest(document, change.values, stamp)
         if won:
             merged = self._with(document, change.key, won, stamp)
@@ -98,6 +152,8 @@ class _Merging:
                 )  # fmt: skip
             self.written[change.key] = merged
             self.seq = max(self.seq, merged.seq)
+        if document is not None:
+            self._note_conflicts(change, stamp, document, (*won, *lost))
         self.clock = max(self.clock, stamp)
         if is_new_pair:
             self.restamps[change.stamp] = stamp
@@ -111,6 +167,32 @@ class _Merging:
             stamp=clock.to_wire(stamp) if restamped else UNSET,
             superseded=dict(lost) or UNSET,
         )
+
+    def outcome(self, results: Sequence[Result]) -> Outcome:
+        written: list[Document] = []
+        digests = dict(self.head.digests)
+        purge_at_ms = self.head.purge_at_ms
+        for key, document in self.written.items():
+            gained = digest.changed(self.stored.get(key), document)
+            digests[key.collection] = (digests.get(key.collection, 0) + gained) % digest.MODULUS
+            document.deleted_ms = self.now_ms if document.deleted else 0
+            if document.deleted_ms and not purge_at_ms:
+                purge_at_ms = self.now_ms + PURGE_AFTER_MS
+            written.append(document.compacted())
+        head = replace(
+            self.head,
+            seq=self.seq,
+            clock=self.clock,
+            restamped=self.restamped,
+            digests=digests,
+            purge_at_ms=purge_at_ms,
+        )
+        return Outcome(head, written, self.restamps, results, conflicts=list(self.conflicts.values()))
+
+    def _note_conflicts(self, change: Change, stamp: Stamp, document: Document, paths: Sequence[str]) -> None:
+        for conflict in conflicts.between(change, stamp, document, paths, now_ms=self.now_ms):
+            if len(self.conflicts) < conflicts.MAX_CONFLICTS:
+                self.conflicts.setdefault(conflict.id, conflict)
 
     def _believed(self, stamp: Stamp) -> tuple[Stamp, bool]:
         """Return the stamp to merge under, and whether it is a replacement not yet remembered."""

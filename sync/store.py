@@ -1,7 +1,7 @@
 """The port to an account's documents. Adapters: `store_mongo` (production), `store_memory` (simulation)."""
 
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from sync.clock import Stamp
 from sync.document import Document, Key
@@ -11,6 +11,11 @@ from sync.merge import Outcome, State
 Step = Callable[[State], Outcome]
 
 
+class Tombstone(NamedTuple):
+    key: Key
+    deleted_ms: int
+
+
 class Store(Protocol):
     """What every adapter keeps to; tests/sync/test_store.py checks each bullet against each adapter.
 
@@ -18,7 +23,9 @@ class Store(Protocol):
     - Updates of one account happen one after another, in the order of their sequences: whoever reads a sequence has every
       smaller one to read.
     - What `update` returned is durable (majority, journaled), and every later read of this account sees it.
-    - `step` is pure and may be run again on newer state before one outcome is stored. An outcome without writes stores nothing.
+    - `step` is pure and may be run again on newer state before one outcome is stored. An outcome without writes, whose head is
+      the one it was given, stores nothing.
+    - After `erase` nothing of the account can be read or written: `head`, `update` and `register_device` raise AccountDeleted.
     - Every method raises StoreUnavailable when the database does not answer; all of them may then be called again.
     """
 
@@ -51,12 +58,41 @@ class Store(Protocol):
         """
         ...
 
+    async def document(self, user_id: str, key: Key) -> Document | None: ...
+
     def changed(
-        self, user_id: str, collections: Collection[str], *, after: int, upto: int, newest_first: bool
+        self, user_id: str, collections: Collection[str], *, after: int, upto: int, snapshot: bool = False
     ) -> AsyncIterator[Document]:
-        """Give the documents with after < seq <= upto in order of seq, as they are now, in the given collections."""
+        """Give the documents with after < seq <= upto in order of seq, as they are now, in the given collections.
+
+        In a `snapshot` the newest comes first, and what was purged is left out.
+        """
         ...
 
-    async def count_changed(self, user_id: str, collections: Collection[str], *, after: int, upto: int) -> int:
+    async def count_changed(
+        self, user_id: str, collections: Collection[str], *, after: int, upto: int, snapshot: bool = False
+    ) -> int:
         """Count what `changed` would give."""
+        ...
+
+    def in_bucket(
+        self, user_id: str, collection: str, bucket: int | None, *, after: int, upto: int
+    ) -> AsyncIterator[Document]:
+        """As `changed`, without what was purged, and of one of the collection's buckets (`digest.bucket_of`), or of all."""
+        ...
+
+    async def tombstones(self, user_id: str, *, limit: int) -> list[Tombstone]:
+        """Return the deleted documents that are not purged, the first deleted first."""
+        ...
+
+    async def bump_epoch(self, user_id: str) -> None:
+        """Make every cursor of the account foreign. An account without a head has none."""
+        ...
+
+    async def bump_all_epochs(self) -> None:
+        """Make every cursor of every account foreign; processes that run already find out within seconds."""
+        ...
+
+    async def erase(self, user_id: str) -> None:
+        """Fence the account, then remove all of its records but the fence. Cut off in between, it is finished by another call."""
         ...
