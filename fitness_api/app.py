@@ -14,7 +14,16 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fitness_api import problems, resources, routes_account, routes_auth, routes_imports, routes_operations, routes_sync
+from fitness_api import (
+    problems,
+    resources,
+    routes_account,
+    routes_auth,
+    routes_imports,
+    routes_operations,
+    routes_sync,
+    routes_sync_review,
+)
 from fitness_api.bodies import answer_format
 from fitness_api.errors import InsufficientScope, NotFound
 from fitness_api.middleware import AccessLog, BodylessHead, Compression, RequestIds, SecurityHeaders
@@ -27,6 +36,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *routes_auth.OPERATIONS,
     *routes_account.OPERATIONS,
     *routes_sync.OPERATIONS,
+    *routes_sync_review.OPERATIONS,
     *routes_imports.OPERATIONS,
     *routes_operations.OPERATIONS,
 )

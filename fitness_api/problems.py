@@ -156,6 +156,13 @@ BATCH_TOO_LARGE: Final = Problem(
     remedy="Halve the batch; `limits` says how much fits.",
     members={"limits": ("max_changes", "max_bytes")},
 )
+DOCUMENT_PURGED: Final = Problem(
+    status=409,
+    code="document_purged",
+    title="The document was deleted for good",
+    meaning="The document was deleted, every device has learned of it, and 30 days have passed: its content is gone and its id is not given again.",
+    remedy="Drop the document; make a new one under a new id.",
+)
 UNKNOWN_DEVICE: Final = Problem(
     status=409,
     code="unknown_device",
@@ -273,6 +280,7 @@ PROBLEMS: Final[Mapping[type[Exception], Problem]] = {
     sync.BatchTooLarge: BATCH_TOO_LARGE,
     sync.UnknownDevice: UNKNOWN_DEVICE,
     sync.DocumentFull: DOCUMENT_FULL,
+    sync.DocumentPurged: DOCUMENT_PURGED,
     sync.TooManyDevices: TOO_MANY_DEVICES,
     sync.ReplicasExhausted: REPLICAS_EXHAUSTED,
     sync.TrackConflict: TRACK_CONFLICT,

@@ -20,6 +20,8 @@ from fitness_api.workouts.decoder import Decoder
 from fitness_api.workouts.import_store import ImportStore
 from fitness_api.workouts.import_store_mongo import MongoImportStore
 from sync import cursor
+from sync.log import Log
+from sync.log_mongo import MongoLog
 from sync.store import Store
 from sync.store_mongo import MongoStore
 from sync.track_store import TrackStore
@@ -27,6 +29,8 @@ from sync.track_store_mongo import MongoTrackStore
 
 # Tracks that are put together at once. The largest, of 2,000,000 samples, take some 200 MB while they are; the rest wait.
 TRACK_READS: Final = 2
+# Repairs that read at once: each goes through a whole collection, and is rare.
+REPAIRS: Final = 2
 
 
 class Resources(TypedDict):
@@ -34,6 +38,8 @@ class Resources(TypedDict):
     mongo: AsyncMongoClient[dict[str, Any]]
     redis: Redis
     sync_store: Store
+    sync_log: Log
+    sync_repairs: asyncio.Semaphore
     cursor_key: bytes
     accounts: Accounts
     sessions: Sessions
@@ -69,6 +75,8 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             "mongo": mongo,
             "redis": redis,
             "sync_store": sync_store,
+            "sync_log": MongoLog(database),
+            "sync_repairs": asyncio.Semaphore(REPAIRS),
             "cursor_key": cursor.derive_key(master_key),
             "accounts": accounts,
             "sessions": Sessions(

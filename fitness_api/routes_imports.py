@@ -18,7 +18,8 @@ from fitness_api.resources import Resources
 from fitness_api.workouts import imports
 from fitness_api.workouts.decoder_process import MAX_FILE_BYTES
 from sync import tracks
-from sync.attach import attach, find_workout
+from sync.attach import COLLECTION, attach
+from sync.document import Document, Key
 from sync.tracks import STREAMS, Chunk, ChunkInvalid, Sample, Stream
 
 # MAX_SAMPLES positions with all of a double's digits, as JSON, are 600 KB; indented, twice that.
@@ -149,10 +150,15 @@ async def get_tracks(request: Request[Resources], principal: Principal) -> Respo
         if (
             not streams
             and not await request.state["tracks"].holds(principal.user_id, workout_id)
-            and await find_workout(request.state["sync_store"], principal.user_id, workout_id) is None
+            and await _workout(request, principal, workout_id) is None
         ):
             raise NotFound("workout")
         return bodies.respond(request, Tracks(streams=streams))
+
+
+async def _workout(request: Request[Resources], principal: Principal, workout_id: str) -> Document | None:
+    found = await request.state["sync_store"].document(principal.user_id, Key(COLLECTION, workout_id))
+    return None if found is None or found.purged else found
 
 
 def _track(chunk_ids: list[str], chunks: list[Chunk], points: int | None) -> Track:
@@ -256,7 +262,7 @@ OPERATIONS: tuple[Operation, ...] = (
         ),
         body=ChunkBody,
         answers={201: ChunkAnswer, 200: ChunkAnswer},
-        problems=("track_conflict", "tracks_full", "not_found", "unavailable"),
+        problems=("track_conflict", "tracks_full", "document_purged", "not_found", "unavailable"),
     ),
     Operation(
         method="GET",

@@ -6,7 +6,7 @@ own result and never the request's.
 
 import json
 import re
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeGuard
 
 import msgpack
 import msgspec
@@ -28,7 +28,7 @@ MAX_LIMIT: Final = 1_000  # documents a page
 _MAX_SEQUENCE: Final = 2**53  # beyond it JavaScript would round
 
 Id = Annotated[str, Meta(pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
-_is_uuid = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
+_uuid = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 
 
 class SyncRequest(Struct, frozen=True, kw_only=True):
@@ -178,6 +178,11 @@ def with_lone_surrogates_marked(body: bytes) -> bytes:
     return _ESCAPES.sub(lambda escape: escape[0] if escape[1] is None else b"\xff", body)
 
 
+def is_uuid(text: object) -> TypeGuard[str]:
+    """Whether it is a UUID as ids are written here: with lower-case digits and hyphens."""
+    return type(text) is str and _uuid(text) is not None
+
+
 class Refusal(Exception):
     """One change is rejected; `code` is the result's."""
 
@@ -208,9 +213,9 @@ def check(raw: bytes, format: Format) -> Change:  # noqa: A002 - the field's wor
 
 
 def _checked(sent: _Sent | _SentPlain, raw: bytes, format: Format) -> Change:  # noqa: A002
-    if type(sent.id) is not str or _is_uuid(sent.id) is None:
+    if not is_uuid(sent.id):
         raise Refusal("invalid_value", "`id` is not a lower-case UUID.")
-    if type(sent.doc) is not str or _is_uuid(sent.doc) is None:
+    if not is_uuid(sent.doc):
         raise Refusal("invalid_value", "`doc` is not a lower-case UUID.")
     if type(sent.collection) is not str or sent.collection not in COLLECTIONS:
         raise Refusal("unknown_collection", "The server has no such collection.")

@@ -100,9 +100,7 @@ def presented(cursor: Cursor | None, *, epoch: int, newest: int, collections: tu
     """Return the sequence up to which the cursor's device surely holds all of these collections."""
     if cursor is None or cursor.epoch != epoch or is_ahead(cursor, epoch=epoch, newest=newest):
         return 0
-    held = {
-        name: 0 if place.below is not None else place.at for place in cursor.places for name in place.collections
-    }
+    held = {name: 0 if place.below is not None else place.at for place in cursor.places for name in place.collections}
     return min((held.get(name, 0) for name in collections), default=0)
 
 

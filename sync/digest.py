@@ -21,7 +21,7 @@ def of_registers(key: Key, registers: Iterable[tuple[str, Stamp]]) -> int:
     """Return the sum over some registers, (path, stamp), of one document."""
     prefix = f"{key.collection}/{key.id}/"
     hashes = [sha256(f"{prefix}{path}={stamp:016x}".encode()).digest() for path, stamp in registers]
-    return sum(unpack(">" + "Q24x" * len(hashes), b"".join(hashes))) % MODULUS
+    return int(sum(unpack(">" + "Q24x" * len(hashes), b"".join(hashes)))) % MODULUS
 
 
 def of(document: Document) -> int:

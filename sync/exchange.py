@@ -1,51 +1,42 @@
-"""The round trip: upload, merge, download. Talks to the store port; all it decides is what to read next and when a page is full."""
+"""The round trip: upload, merge, purge what is due, download."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import msgspec
-from msgspec import UNSET, Raw
+from msgspec import UNSET
+from msgspec.structs import replace
 
-from sync import changes, clock, cursor, merge, values
-from sync.changes import Change, Delta, Format, Limits, Refusal, Result, SyncRequest, SyncResponse
-from sync.clock import Stamp
-from sync.cursor import Cursor, Place
+from sync import changes, clock, cursor, digest, download, merge, quarantine
+from sync.changes import Change, Format, Limits, Refusal, Result, SyncRequest, SyncResponse
+from sync.cursor import Cursor
 from sync.document import Document, Key
-from sync.errors import BatchTooLarge, DocumentFull, UnknownDevice
-from sync.head import Head
+from sync.download import Carried, Page
+from sync.errors import BatchTooLarge, DocumentFull, DocumentPurged, UnknownDevice
+from sync.head import SEEN_EVERY_MS, Head, day_of
+from sync.merge import PURGE_AFTER_MS, Outcome, State
+from sync.quarantine import Rejected
 from sync.schema import COLLECTIONS
 from sync.store import Store
 from sync.values import Value
-
-# How often a download that was overtaken by other devices' uploads goes on by itself before the device must ask.
-_MAX_READINGS: Final = 4
-
-_ENCODE: Final[Mapping[Format, Callable[[Any], bytes]]] = {
-    "json": msgspec.json.Encoder().encode,
-    "msgpack": msgspec.msgpack.Encoder().encode,
-}
-_SHOW: Final[Mapping[Format, Callable[[Value], Any]]] = {"json": values.for_json, "msgpack": values.to_python}
-
 
 # A batch of some hundred workouts is checked in a few milliseconds. One of 4 MiB, of arrays whose canonical form is measured, takes
 # more than a second, in which the other requests of this process should go on.
 _CHECKED_INLINE_BYTES: Final = 512 * 1024
 
+# Documents purged in one round trip, so that a device that comes after a year is not kept waiting; the others go with the next.
+_PURGED_AT_ONCE: Final = 100
+# When to look again for what was due and could not be purged, as a device does not know yet that it was deleted.
+_PURGE_AGAIN_AFTER_MS: Final = 86_400_000
+
 
 class Uploaded(NamedTuple):
-    """What an upload did. `delta` holds the documents it wrote if nobody else wrote since `head_before`, else None.
-
-    has_restamped: some of what it wrote has another stamp than the request carries.
-    """
+    """What an upload did; `head` is what it left."""
 
     results: list[Result]
     head: Head
-    head_before: Head
-    delta: list[Document] | None
-    has_restamped: bool
-    carried: Mapping[Key, Sequence[Change]]
+    carried: Carried
 
 
 async def round_trip(
@@ -57,26 +48,35 @@ async def round_trip(
     received: Format,
     answered: Format,
     now_ms: int,
+    limits: Limits = Limits(),  # noqa: B008 - immutable
 ) -> SyncResponse:
     """Merge the request's changes, then give what is new since its cursor.
 
-    The upload is durable before the download is read. Raises BatchTooLarge, UnknownDevice, StoreUnavailable.
+    The upload is durable before the download is read. Raises BatchTooLarge, UnknownDevice, AccountDeleted, StoreUnavailable.
     """
     if len(request.changes) > changes.MAX_CHANGES:
         raise BatchTooLarge(max_changes=changes.MAX_CHANGES, max_bytes=changes.MAX_REQUEST_BYTES)
-    uploaded = await _upload(store, request, user_id, received, now_ms)
-    head = uploaded.head
-
     wanted = _wanted(request)
     presented = cursor.decode(request.cursor, key=cursor_key, user_id=user_id) if request.cursor else None
+    caller = _Caller(request.device_id, presented, wanted, now_ms)
+    uploaded = await _upload(store, request, caller, user_id, received)
+    head, carried = uploaded.head, uploaded.carried
+    if head.quarantined_bytes > quarantine.MAX_BYTES:
+        # Well under its bound, so that this is not done at every request.
+        head = await store.trim_rejected(user_id, most_bytes=quarantine.MAX_BYTES // 2)
+    if caller.is_to_be_noted(head):
+        head = await _note(store, user_id, caller)
+    if 0 < head.purge_at_ms <= now_ms:
+        head = await purge(store, user_id, now_ms=now_ms)
+        carried = carried._replace(delta=None)
+
     is_foreign = bool(request.cursor) and presented is None
     if presented is not None and cursor.is_ahead(presented, epoch=head.epoch, newest=head.seq):
         # A restored server, or a primary so new that it does not yet show all that an older one acknowledged.
         head = await store.head(user_id, surely_newest=True) or head
-        uploaded = uploaded._replace(head=head)
     places, was_refused = cursor.open_run(presented, epoch=head.epoch, newest=head.seq, collections=wanted)
-    page = _Page(request.limit, answered, uploaded.carried)
-    next_cursor, head = await _download(store, user_id, places, uploaded, page)
+    page = Page(request.limit, answered, carried.changes)
+    next_cursor, head = await download.download(store, user_id, places, head, carried, page)
     more = next_cursor is not None
     given = next_cursor or cursor.close_run(head.epoch, wanted, at=head.seq)
     return SyncResponse(
@@ -85,10 +85,11 @@ async def round_trip(
         cursor=cursor.encode(given, key=cursor_key, user_id=user_id),
         more=more,
         reset=is_foreign or was_refused,
-        remaining=await _remaining(store, user_id, given, head) if more else 0,
+        remaining=await download.remaining(store, user_id, given, head) if more else 0,
+        digests=UNSET if more else digest.all_to_wire(head.digests, wanted),
         server_time=_rfc3339(now_ms),
         stamp=clock.to_wire(head.clock),
-        limits=Limits(),
+        limits=limits,
     )
 
 
@@ -98,19 +99,71 @@ async def fill(
     """Write, as the server and through the merge, those of `given` that the document lacks; restore it if it is deleted.
 
     Values are stored forms (`values.from_wire`). Does nothing, and gives no sequence, when nothing is lacking.
-    Raises DocumentFull, having written nothing, and StoreUnavailable.
+    Raises DocumentFull or DocumentPurged, having written nothing, and StoreUnavailable.
     """
     key = Key(collection, document_id)
 
-    def step(state: merge.State) -> merge.Outcome:
+    def step(state: State) -> Outcome:
         return merge.fill(key, given, state, now_ms=now_ms)
 
     _, outcome = await store.update(user_id, [key], (), step)
-    if any(result.status == "rejected" for result in outcome.results):
-        raise DocumentFull(document_id)
+    for result in outcome.results:
+        if result.status == "rejected":
+            raise (DocumentPurged if result.code == "document_purged" else DocumentFull)(document_id)
 
 
-async def _upload(store: Store, request: SyncRequest, user_id: str, received: Format, now_ms: int) -> Uploaded:
+async def purge(store: Store, user_id: str, *, now_ms: int) -> Head:
+    """Purge what is due, a bounded number of documents, and note when to look again. Return the head after it."""
+    tombstones = await store.tombstones(user_id, limit=_PURGED_AT_ONCE + 1)
+    due = [one.key for one in tombstones if one.deleted_ms <= now_ms - PURGE_AFTER_MS]
+    # Looked for again also where nothing is left: what was deleted since the list was read is due by then.
+    next_ms = min((one.deleted_ms + PURGE_AFTER_MS for one in tombstones[len(due) :]), default=now_ms + PURGE_AFTER_MS)
+    if len(due) > _PURGED_AT_ONCE:
+        due, next_ms = due[:_PURGED_AT_ONCE], now_ms
+
+    def step(state: State) -> Outcome:
+        outcome = merge.purge(state, now_ms=now_ms)
+        if len(outcome.written) < len(state.keys):
+            again_ms = now_ms + _PURGE_AGAIN_AFTER_MS
+        else:
+            again_ms = next_ms if len(state.keys) == len(due) else now_ms
+        return outcome._replace(head=replace(outcome.head, purge_at_ms=again_ms))
+
+    _, outcome = await store.update(user_id, sorted(due), (), step)
+    return outcome.head
+
+
+class _Caller(NamedTuple):
+    """The device that calls, and what it shows to hold."""
+
+    device_id: str
+    presented: Cursor | None
+    wanted: tuple[str, ...]
+    now_ms: int
+
+    def noted(self, head: Head) -> Head:
+        """Return the head with what this call tells of the device. Raises UnknownDevice."""
+        device = head.devices.get(self.device_id)
+        if device is None:
+            raise UnknownDevice(self.device_id)
+        presented = cursor.presented(self.presented, epoch=head.epoch, newest=head.seq, collections=self.wanted)
+        seen = replace(device, seen_ms=day_of(self.now_ms), presented=presented, collections=self.wanted)
+        return head if seen == device else head.with_device(self.device_id, seen)
+
+    def is_to_be_noted(self, head: Head) -> bool:
+        """Whether a call that wrote nothing is news enough for a write: one a day, or when it asks for other collections."""
+        device = head.devices.get(self.device_id)
+        return device is not None and (
+            abs(self.now_ms - device.seen_ms) >= SEEN_EVERY_MS or device.collections != self.wanted
+        )
+
+
+async def _note(store: Store, user_id: str, caller: _Caller) -> Head:
+    _, outcome = await store.update(user_id, (), (), lambda state: Outcome(caller.noted(state.head)))
+    return outcome.head
+
+
+async def _upload(store: Store, request: SyncRequest, caller: _Caller, user_id: str, received: Format) -> Uploaded:
     sent = [bytes(raw) for raw in request.changes]
     if sum(map(len, sent)) > _CHECKED_INLINE_BYTES:
         results, good = await asyncio.to_thread(_checked, sent, received)
@@ -119,24 +172,43 @@ async def _upload(store: Store, request: SyncRequest, user_id: str, received: Fo
     carried: dict[Key, list[Change]] = {}
     for _, change in good:
         carried.setdefault(change.key, []).append(change)
-    if not good:
+    if not sent:
         head = await store.head(user_id)
         if head is None or request.device_id not in head.devices:
             raise UnknownDevice(request.device_id)
-        return Uploaded(_complete(results), head, head, [], has_restamped=False, carried=carried)
+        return Uploaded([], head, Carried(head, [], has_restamped=False, changes=carried))
 
-    def step(state: merge.State) -> merge.Outcome:
-        if request.device_id not in state.head.devices:
-            raise UnknownDevice(request.device_id)
-        covered = set(state.keys)
-        return merge.apply([change for _, change in good if change.key in covered], state, now_ms=now_ms)
+    def entry(index: int, result: Result) -> Rejected:
+        return quarantine.entry(sent[index], received, result, device_id=caller.device_id, now_ms=caller.now_ms)
 
-    remaining = sorted(carried)
+    # With the first step, which commits them with what they came with.
+    malformed = [entry(index, result) for index, result in enumerate(results) if result is not None]
     stamps = {change.stamp for _, change in good}
+    remaining = sorted(carried)
     first: Head | None = None
     newest: Head | None = None
     delta: list[Document] | None = []
-    while remaining:
+    while remaining or newest is None:
+        refused = malformed if newest is None else []
+
+        def step(state: State, refused: Sequence[Rejected] = refused) -> Outcome:
+            head = caller.noted(state.head)
+            covered = set(state.keys)
+            these = [(index, change) for index, change in good if change.key in covered]
+            outcome = merge.apply([change for _, change in these], state._replace(head=head), now_ms=caller.now_ms)
+            accepted = []
+            rejected = [*refused]
+            for (index, change), result in zip(these, outcome.results, strict=True):
+                if result.status == "rejected":
+                    rejected.append(entry(index, result))
+                elif head.quarantined_bytes:
+                    accepted.append(change.id)
+            if not rejected and not accepted:
+                return outcome
+            size_bytes = sum(one.size_bytes for one in rejected)
+            head = replace(outcome.head, quarantined_bytes=outcome.head.quarantined_bytes + size_bytes)
+            return outcome._replace(head=head, rejected=rejected, accepted=accepted)
+
         state, outcome = await store.update(user_id, remaining, stamps, step)
         covered = set(state.keys)
         positions = [index for index, change in good if change.key in covered]
@@ -147,13 +219,13 @@ async def _upload(store: Store, request: SyncRequest, user_id: str, received: Fo
         elif delta is not None:
             delta.extend(outcome.written)
         first = first or state.head
-        newest = outcome.head if outcome.writes else state.head
+        newest = outcome.head
         remaining = remaining[len(state.keys) :]
-    if first is None or newest is None:
-        raise AssertionError("There were changes, so there was a step.")
+    if first is None:
+        raise AssertionError("There was a step.")
     complete = _complete(results)
     has_restamped = any(result.status == "restamped" for result in complete)
-    return Uploaded(complete, newest, first, delta, has_restamped, carried)
+    return Uploaded(complete, newest, Carried(first, delta, has_restamped, carried))
 
 
 def _checked(sent: Sequence[bytes], received: Format) -> tuple[list[Result | None], list[tuple[int, Change]]]:
@@ -180,131 +252,6 @@ def _wanted(request: SyncRequest) -> tuple[str, ...]:
     if request.collections is UNSET:
         return tuple(COLLECTIONS)
     return tuple(name for name in COLLECTIONS if name in request.collections)
-
-
-class _Page:
-    """What one response gives, within its bounds."""
-
-    def __init__(self, limit: int, answered: Format, carried: Mapping[Key, Sequence[Change]]) -> None:
-        self.documents: list[Raw] = []
-        self._limit = limit
-        self._encode = _ENCODE[answered]
-        self._show = _SHOW[answered]
-        self._carried = carried
-        self._bytes = 0
-
-    def takes(self, document: Document, *, began: int) -> bool:
-        """Add the registers written after `began`, unless nothing is left to tell; False if the page is full before it."""
-        fields = self._fields(document, began)
-        if not fields:
-            return True
-        if len(self.documents) >= self._limit:
-            return False
-        encoded = self._encode(
-            Delta(collection=document.key.collection, id=document.key.id, seq=document.seq, fields=fields)
-        )
-        if self.documents and self._bytes + len(encoded) > changes.MAX_PAGE_BYTES:
-            return False
-        self.documents.append(Raw(encoded))
-        self._bytes += len(encoded)
-        return True
-
-    def _fields(self, document: Document, began: int) -> dict[str, dict[str, Any]]:
-        # Where the usual mark is older than the run, only the paths with marks of their own can be news.
-        paths = document.values if document.usual.seq > began else document.marks
-        sent = self._carried.get(document.key, ())
-        by_stamp: dict[Stamp, dict[str, Any]] = {}
-        for path in paths:
-            mark = document.marks.get(path, document.usual)
-            value = document.values[path]
-            if mark.seq <= began or any(_carries(change, path, mark.stamp, value) for change in sent):
-                continue
-            by_stamp.setdefault(mark.stamp, {})[path] = self._show(value)
-        return {clock.to_wire(stamp): group for stamp, group in by_stamp.items()}
-
-
-def _carries(change: Change, path: str, stamp: Stamp, value: Value) -> bool:
-    return change.stamp == stamp and path in change.values and values.same(change.values[path], value)
-
-
-async def _download(
-    store: Store, user_id: str, places: Sequence[Place], uploaded: Uploaded, page: _Page
-) -> tuple[Cursor | None, Head]:
-    """Fill the page. Return where the next one goes on, or None if everything up to the head, returned too, was given.
-
-    A document written while the feed is read moves above the head and out of sight, and takes along those of its registers
-    that are as old as this run. The run must not end before they were given: the next one, which begins at its end, gives
-    only what is newer. So it ends at a head that has not moved while the feed was read up to it.
-    """
-    head = uploaded.head
-    for _ in range(_MAX_READINGS):
-        given = await _read_places(store, user_id, places, head, uploaded, page)
-        if not given.is_whole:
-            return Cursor(head.epoch, given.places), head
-        if not given.read_feed:
-            return None, head
-        newest = await store.head(user_id)
-        if newest is None or newest.seq <= head.seq:
-            return None, head
-        head, places, uploaded = newest, given.places, uploaded._replace(delta=None)
-    return Cursor(uploaded.head.epoch, tuple(places)), head
-
-
-class _Given(NamedTuple):
-    """The places after a reading; whether all were read up to the head, and whether the store was asked for documents."""
-
-    places: tuple[Place, ...]
-    is_whole: bool
-    read_feed: bool
-
-
-async def _read_places(
-    store: Store, user_id: str, places: Sequence[Place], head: Head, uploaded: Uploaded, page: _Page
-) -> _Given:
-    done: list[Place] = []
-    read_feed = False
-    for index, start in enumerate(places):
-        place = start
-        if place.below is not None:
-            read_feed = True
-            snapshot = store.changed(user_id, place.collections, after=0, upto=place.below - 1, newest_first=True)
-            async for document in snapshot:
-                if not page.takes(document, began=0):
-                    return _Given((*done, place, *places[index + 1 :]), is_whole=False, read_feed=True)
-                place = Place(place.collections, place.began, place.at, document.seq)
-            place = Place(place.collections, place.began, place.at)
-        if place.at < head.seq and place.collections:
-            if uploaded.delta is not None and place.at == uploaded.head_before.seq:
-                news = _written(uploaded, uploaded.delta, place)
-            else:
-                read_feed = True
-                news = store.changed(user_id, place.collections, after=place.at, upto=head.seq, newest_first=False)
-            async for document in news:
-                if not page.takes(document, began=place.began):
-                    return _Given((*done, place, *places[index + 1 :]), is_whole=False, read_feed=True)
-                place = Place(place.collections, place.began, document.seq)
-        done.append(Place(place.collections, place.began, head.seq))
-    return _Given(tuple(done), is_whole=True, read_feed=read_feed)
-
-
-async def _written(uploaded: Uploaded, delta: Sequence[Document], place: Place) -> AsyncIterator[Document]:
-    """What this request wrote last is at hand and need not be read again."""
-    if place.began == place.at and not uploaded.has_restamped:
-        return  # all that was written since the run began is what this very request carries
-    for document in delta:
-        if document.key.collection in place.collections:
-            yield document
-
-
-async def _remaining(store: Store, user_id: str, given: Cursor, head: Head) -> int:
-    """How many documents are to come."""
-    count = 0
-    for place in given.places:
-        if place.below is not None:
-            count += await store.count_changed(user_id, place.collections, after=0, upto=place.below - 1)
-        if place.at < head.seq:
-            count += await store.count_changed(user_id, place.collections, after=place.at, upto=head.seq)
-    return count
 
 
 def _rfc3339(now_ms: int) -> str:

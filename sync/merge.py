@@ -4,7 +4,7 @@ The state that comes in was read under the account's lock; nothing of it is alte
 the same step again on what it reads then.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from msgspec import UNSET
@@ -42,8 +42,8 @@ class State(NamedTuple):
 class Outcome(NamedTuple):
     """What the store must write, all of it or nothing. `results` are in the order of the changes.
 
-    rejected, conflicts: entries to add; one whose id is there already is left as it is.
-    removed: ids of quarantine entries and conflicts that leave, before any is added.
+    rejected: entries of the quarantine to add, as `quarantine.to_add` has it; `accepted`: ids of those that leave it.
+    conflicts: to add; one that is there already is left as it is, unless this one was restored.
     """
 
     head: Head
@@ -52,7 +52,11 @@ class Outcome(NamedTuple):
     results: Sequence[Result] = ()
     rejected: Sequence[Rejected] = ()
     conflicts: Sequence[Conflict] = ()
-    removed: Collection[str] = ()
+    accepted: Sequence[str] = ()
+
+    @property
+    def writes(self) -> bool:
+        return bool(self.written or self.restamps or self.rejected or self.conflicts or self.accepted)
 
 
 def apply(changes: Sequence[Change], state: State, *, now_ms: int) -> Outcome:

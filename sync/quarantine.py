@@ -1,13 +1,15 @@
 """What was refused is kept, as it came, for its user and for support: to be looked at, and to be tried again."""
 
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import Final
 from uuid import UUID
 
 import msgspec
 from msgspec import UNSET, Struct
+from msgspec.structs import replace
 
-from sync.changes import Code, Format, Result
+from sync.changes import Code, Format, Result, is_uuid
 
 # Of one account; beyond it the oldest leave. A change is at most what a request may carry, and some 300 bytes mostly.
 MAX_BYTES: Final = 64 * 1024 * 1024
@@ -33,22 +35,12 @@ class Rejected(Struct, frozen=True, kw_only=True):
         return _ENTRY_BYTES + len(self.raw)
 
 
-def entry_id(raw: bytes, format: Format) -> str:  # noqa: A002 - the field's word
-    """Return the same id for the same change, in whichever format and order of members it came."""
-    try:
-        decoded = msgspec.json.decode(raw) if format == "json" else msgspec.msgpack.decode(raw)
-        content = _encode(decoded)
-    except (msgspec.MsgspecError, UnicodeError, TypeError, ValueError, RecursionError):
-        content = raw  # such a change was refused for that, and comes again as the same bytes
-    return str(UUID(bytes=sha256(content).digest()[:16], version=5))
-
-
 def entry(raw: bytes, format: Format, result: Result, *, device_id: str, now_ms: int) -> Rejected:  # noqa: A002
-    """Return what to keep of a change whose result is `rejected`."""
+    """Return what to keep of a change whose result is `rejected`. It is named by its change, as far as that has a name."""
     if result.code is UNSET or result.detail is UNSET:
         raise ValueError("The change was not rejected.")
     return Rejected(
-        id=entry_id(raw, format),
+        id=result.id if is_uuid(result.id) else _named_by_content(raw),
         change_id=result.id,
         device_id=device_id,
         received_ms=now_ms,
@@ -57,3 +49,35 @@ def entry(raw: bytes, format: Format, result: Result, *, device_id: str, now_ms:
         format=format,
         raw=raw,
     )
+
+
+def to_add(entry: Rejected, held: Mapping[str, Rejected]) -> Rejected | None:
+    """Return the entry as it is to be added to those held; None: it is there already.
+
+    Another change of a name that is taken, which no honest device sends, is named by its content.
+    """
+    for one in (entry, replace(entry, id=_named_by_content(entry.raw))):
+        other = held.get(one.id)
+        if other is None:
+            return one
+        if _content(other) == _content(one):
+            return None
+    return None
+
+
+def names(entry: Rejected) -> tuple[str, str]:
+    """The ids under which `to_add` looks."""
+    return entry.id, _named_by_content(entry.raw)
+
+
+def _named_by_content(raw: bytes) -> str:
+    return str(UUID(bytes=sha256(raw).digest()[:16], version=5))
+
+
+def _content(entry: Rejected) -> bytes:
+    """The same for the same change, in whichever format and order of members it came."""
+    try:
+        decode = msgspec.json.decode if entry.format == "json" else msgspec.msgpack.decode
+        return _encode(decode(entry.raw))
+    except (msgspec.MsgspecError, UnicodeError, TypeError, ValueError, RecursionError):
+        return entry.raw  # such a change was refused for that, and comes again as the same bytes

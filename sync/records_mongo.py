@@ -14,7 +14,7 @@ no register can have, stands for all that are not named. Deleted documents, reje
 time `at`, by which they are found. A purged document's `collection` has a suffix: whoever reads the collection does not see it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -81,8 +81,12 @@ def of_head(user_id: str, head: Head) -> Record:
     }
 
 
-def of_erased(user_id: str, erased_at: datetime) -> Record:
-    return {"_id": head_id(user_id), "user_id": user_id, "erased_at": erased_at}
+def of_erased(user_id: str, now_ms: int) -> Record:
+    return {"_id": head_id(user_id), "user_id": user_id, "erased_at": _instant(now_ms)}
+
+
+def of_replicas(user_id: str, numbers: Sequence[int]) -> Record:
+    return {"_id": replicas_id(user_id), "user_id": user_id, "replicas": numbers}
 
 
 def head(record: Mapping[str, Any]) -> Head:
@@ -151,7 +155,7 @@ def of_conflict(user_id: str, conflict: Conflict) -> Record:
         "user_id": user_id,
         "log": CONFLICTS,
         "at": conflict.at_ms,
-        "expires_at": datetime.fromtimestamp((conflict.at_ms + KEPT_MS) / 1000, UTC),
+        "expires_at": _instant(conflict.at_ms + KEPT_MS),
         "document": [*conflict.key],
         "path": conflict.path,
         "lost": [conflict.lost_stamp, conflict.lost_value],
@@ -226,6 +230,10 @@ def document(record: Mapping[str, Any]) -> Document:
         most_bytes=record["most_bytes"],
         deleted_ms=int(record["at"]) if "at" in record else 0,
     )
+
+
+def _instant(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)
 
 
 def _plain(value: Any) -> Any:

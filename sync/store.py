@@ -85,6 +85,10 @@ class Store(Protocol):
         """Return the deleted documents that are not purged, the first deleted first."""
         ...
 
+    async def trim_rejected(self, user_id: str, *, most_bytes: int) -> Head:
+        """Remove the oldest entries of the quarantine beyond so many bytes, and note what is left. Return the head after it."""
+        ...
+
     async def bump_epoch(self, user_id: str) -> None:
         """Make every cursor of the account foreign. An account without a head has none."""
         ...
@@ -93,6 +97,6 @@ class Store(Protocol):
         """Make every cursor of every account foreign; processes that run already find out within seconds."""
         ...
 
-    async def erase(self, user_id: str) -> None:
+    async def erase(self, user_id: str, *, now_ms: int) -> None:
         """Fence the account, then remove all of its records but the fence. Cut off in between, it is finished by another call."""
         ...

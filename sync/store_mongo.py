@@ -2,230 +2,175 @@
 
 MongoDB places each sharded collection's ranges by themselves, so that two collections with one shard key may still keep an
 account on two shards, and a transaction over both would be a distributed one. In one collection, sharded on `user_id`, an
-account lies in one range, on one shard. The records of an account, by `_id`:
+account lies in one range, on one shard. What its records are is told in `records_mongo`.
 
-    <user>/head                       Head
-    <user>/restamps/<old stamp>       the stamp that replaced one too far ahead
-    <user>/<collection>/<id>          a document: {user_id, collection, id, seq, deleted, most_bytes, value, stamps}
-
-`value` is {path: value}, flat and queryable (`value.started_at`); `stamps` is {path: [stamp, seq]}, where the empty path, which
-no register can have, stands for all that are not named.
+A transaction ends by deleting and inserting whatever changed, the head among it.
 """
 
-import asyncio
 import secrets
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Any, Final
-from weakref import WeakValueDictionary
 
 import bson
-from bson.int64 import Int64
 from bson.raw_bson import RawBSONDocument
 from msgspec.structs import replace
-from pymongo import ASCENDING, DESCENDING, ReturnDocument
+from pymongo import ASCENDING, DESCENDING
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
+from pymongo.errors import DuplicateKeyError, OperationFailure
 from pymongo.read_concern import ReadConcern
-from pymongo.write_concern import WriteConcern
 
-from sync import clock
-from sync.clock import MAX_REPLICA, ZERO, Stamp
-from sync.document import Document, Key, Mark
+from sync import quarantine
+from sync import records_mongo as records
+from sync.clock import MAX_REPLICA, Stamp
+from sync.document import Document, Key
 from sync.errors import ReplicasExhausted, TooManyDevices
 from sync.errors_mongo import translated
 from sync.head import MAX_DEVICES, Device, Head
 from sync.merge import Outcome, State
-from sync.store import Step
+from sync.quarantine import Rejected
+from sync.records_mongo import PURGED, REJECTED, TOMBSTONES, Record
+from sync.store import Step, Tombstone
+from sync.transactions_mongo import DURABLE, Line, NoHead
 
 RECORDS: Final = "sync_records"
+EPOCHS: Final = "sync_epochs"
 
 COLLECTIONS: Final[Mapping[str, Mapping[str, Any]]] = {
     RECORDS: {
         "shard_key": [("user_id", 1)],
-        # The feed: `collection` is in the index so that a device of few collections reads no others' documents.
-        "indexes": [([("user_id", 1), ("seq", 1), ("collection", 1)], {"name": "feed"})],
+        "indexes": [
+            # `collection` is in the index so that a device of few collections reads no others' documents.
+            ([("user_id", 1), ("seq", 1), ("collection", 1)], {"name": "feed"}),
+            (
+                [("user_id", 1), ("log", 1), ("at", -1), ("_id", -1)],
+                {"name": "log", "partialFilterExpression": {"log": {"$exists": True}}},
+            ),
+            ([("expires_at", 1)], {"name": "expiry", "expireAfterSeconds": 0, "sparse": True}),
+        ],
     },
+    # One record, of all accounts together.
+    EPOCHS: {"shard_key": None, "indexes": []},
 }
 
-_DURABLE: Final = WriteConcern("majority", j=True)
-_SNAPSHOT: Final = ReadConcern("snapshot")
-_LINEARIZABLE: Final = ReadConcern("linearizable")
+NEWEST_FIRST: Final = [("at", DESCENDING), ("_id", DESCENDING)]
 
-# How long a round trip goes on trying while other processes write the same account, or a primary steps down.
-_PATIENCE_S: Final = 8.0
-_FIRST_PAUSE_S: Final = 0.002
-_LONGEST_PAUSE_S: Final = 0.25
-_COMMIT_ATTEMPTS: Final = 5  # each waits for a primary by itself
+_MAJORITY: Final = ReadConcern("majority")
+_LINEARIZABLE: Final = ReadConcern("linearizable")
 
 # MongoDB ends a command at 16 MiB. A step's documents, which were read in one reply of 16 MiB, may have grown since.
 _MAX_COMMAND_BYTES: Final = 12 * 1024 * 1024
 # What a register takes beside its path and JSON, which `most_bytes` holds: its mark, the path once more with it (of at most half
 # of the paths), and BSON's widths. The rest up to 16 MiB is for paths that are longer.
 _MARK_BYTES: Final = 600
-_RESTAMP_BYTES: Final = 200
+_RECORD_BYTES: Final = (
+    20_000  # of any other record but a rejected change: a conflict's two values have 16 KiB at most mostly
+)
 
 _PAGE_RECORDS: Final = 200  # of 1 to 2 KB: a few network reads for a page, and little read in vain when a page fills up
+_REMOVED_AT_ONCE: Final = 1_000
+
+_EPOCH_BITS: Final = 31
+# For so long a process goes on with the epoch of all accounts that it read. A cursor that it takes meanwhile is refused later.
+_EPOCH_READ_EVERY_S: Final = 5.0
 
 
 class MongoStore:
-    def __init__(self, database: AsyncDatabase[dict[str, Any]]) -> None:
+    def __init__(self, database: AsyncDatabase[Record]) -> None:
         self._database = database
-        self._client = database.client
-        self._records = database.get_collection(RECORDS, write_concern=_DURABLE, read_concern=ReadConcern("majority"))
+        self._records = database.get_collection(RECORDS, write_concern=DURABLE, read_concern=_MAJORITY)
         self._transacted = database.get_collection(RECORDS)
-        self._lanes: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._epochs = database.get_collection(EPOCHS, write_concern=DURABLE, read_concern=_MAJORITY)
+        self._line = Line(self._transacted, self._make_head)
+        self._common_epoch = 0
+        self._common_epoch_until = 0.0
 
     async def register_device(self, user_id: str, device_id: str) -> int:
-        with translated():
-            while True:
-                record = await self._made_head(user_id)
-                known = record["devices"].get(device_id)
-                if known is not None:
-                    return int(known["replica"])
-                used = set(record["replicas"])
-                free = [number for number in range(1, MAX_REPLICA + 1) if number not in used]
-                if not free:
-                    raise ReplicasExhausted
-                if len(record["devices"]) >= MAX_DEVICES:
-                    raise TooManyDevices(limit=MAX_DEVICES)
-                replica = secrets.choice(free)
-                # A racing registration, even one that was forgotten at once, makes it look again.
-                seen = {"devices": record["devices"], "replicas": {"$ne": replica}}
-                written = await self._records.update_one(
-                    {"_id": record["_id"], "user_id": user_id, **seen},
-                    {"$set": {f"devices.{device_id}": {"replica": replica}}, "$push": {"replicas": replica}},
-                )
-                if written.matched_count:
-                    return replica
+        async def work(session: AsyncClientSession) -> int:
+            head, found = await self._read(user_id, [records.replicas_id(user_id)], session)
+            if (known := head.devices.get(device_id)) is not None:
+                return known.replica
+            taken = set(found[0]["replicas"] if found else ())
+            free = [number for number in range(1, MAX_REPLICA + 1) if number not in taken]
+            if not free:
+                raise ReplicasExhausted
+            if len(head.devices) >= MAX_DEVICES:
+                raise TooManyDevices(limit=MAX_DEVICES)
+            replica = secrets.choice(free)
+            used = records.of_replicas(user_id, [*taken, replica])
+            await self._replace(user_id, head.with_device(device_id, Device(replica)), [used["_id"]], [used], session)
+            return replica
+
+        return await self._line.run(user_id, work)
 
     async def forget_device(self, user_id: str, device_id: str) -> None:
-        with translated():
-            await self._records.update_one(
-                {"_id": _head_id(user_id), "user_id": user_id}, {"$unset": {f"devices.{device_id}": ""}}
-            )
+        async def work(session: AsyncClientSession) -> None:
+            head, _ = await self._read(user_id, [], session)
+            if device_id in head.devices:
+                devices = {name: device for name, device in head.devices.items() if name != device_id}
+                await self._replace(user_id, replace(head, devices=devices), [], [], session)
+
+        await self._line.run(user_id, work)
 
     async def head(self, user_id: str, *, surely_newest: bool = False) -> Head | None:
-        records = self._records.with_options(read_concern=_LINEARIZABLE) if surely_newest else self._records
+        collection = self._records.with_options(read_concern=_LINEARIZABLE) if surely_newest else self._records
         with translated():
-            record = await records.find_one({"_id": _head_id(user_id), "user_id": user_id}, {"replicas": 0})
-        return None if record is None else _head(record)
-
-    async def _made_head(self, user_id: str) -> Mapping[str, Any]:
-        try:
-            return await self._upserted_head(user_id)
-        except DuplicateKeyError:  # two upserts made it at once; now that it is there, none makes it
-            return await self._upserted_head(user_id)
-
-    async def _upserted_head(self, user_id: str) -> Mapping[str, Any]:
-        record: Mapping[str, Any] | None = await self._records.find_one_and_update(
-            {"_id": _head_id(user_id), "user_id": user_id},
-            {"$setOnInsert": {
-                "epoch": secrets.randbits(31), "newest": 0, "clock": 0, "restamped": 0, "writes": 0,
-                "devices": {}, "replicas": [],
-            }},
-            upsert=True, return_document=ReturnDocument.AFTER,
-        )  # fmt: skip
-        if record is None:
-            raise AssertionError("An upsert returns what it made.")
-        return record
+            await self._read_common_epoch()
+            record = await collection.find_one({"_id": records.head_id(user_id), "user_id": user_id})
+        return None if record is None else self._head(record)
 
     async def update(
         self, user_id: str, keys: Sequence[Key], stamps: Collection[Stamp], step: Step
     ) -> tuple[State, Outcome]:
-        """One transaction. In this process the account's writers wait for each other; against others' they try again."""
-        lane = self._lanes.setdefault(user_id, asyncio.Lock())
-        async with lane:
-            with translated():
-                deadline = monotonic() + _PATIENCE_S
-                pause_s = _FIRST_PAUSE_S
-                while True:
-                    try:
-                        if (done := await self._transact(user_id, keys, stamps, step)) is not None:
-                            return done
-                        await self._made_head(user_id)
-                        continue
-                    except PyMongoError as error:
-                        is_passing = error.has_error_label("TransientTransactionError")
-                        if not is_passing or monotonic() + pause_s > deadline:
-                            raise
-                    await asyncio.sleep(pause_s * (0.5 + secrets.randbelow(1000) / 1000))
-                    pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-
-    async def _transact(
-        self, user_id: str, keys: Sequence[Key], stamps: Collection[Stamp], step: Step
-    ) -> tuple[State, Outcome] | None:
-        """None: the account has no head."""
-        async with (
-            self._client.start_session() as session,
-            await session.start_transaction(read_concern=_SNAPSHOT, write_concern=_DURABLE),
-        ):
-            # First, because it is what puts this transaction behind or before each other one of the account. It bets that
-            # every document will be written under a stamp that is believed, and so is mostly all there is to write of the head.
-            bet = {"$inc": {"writes": 1, "newest": len(keys)}, "$max": {"clock": max(stamps, default=0)}}
-            record = await self._transacted.find_one_and_update(
-                {"_id": _head_id(user_id), "user_id": user_id},
-                bet,
-                projection={"replicas": 0},
-                session=session,
-            )
-            if record is None:
-                return None
-            head = _head(record)
-            documents, covered = await self._read(user_id, keys, session)
+        async def work(session: AsyncClientSession) -> tuple[State, Outcome]:
+            wanted = [records.document_id(user_id, key) for key in keys]
+            head, found = await self._read(user_id, wanted, session)
+            documents = {document.key: document for document in map(records.document, found)}
+            covered = len(keys)
+            if found.has_more:
+                covered = keys.index(next(reversed(documents))) + 1
             restamps = await self._read_restamps(user_id, stamps, head, session)
             state = State(head, keys[:covered], documents, restamps)
             outcome = step(state)
-            await self._write(user_id, outcome, documents, session)
-            after = outcome.head if outcome.writes else head
-            if after != replace(head, seq=head.seq + len(keys), clock=max(head.clock, *stamps, ZERO)):
-                await self._write_head(user_id, after, session)
-            # Committed even when the outcome writes nothing: "unchanged" makes a device drop its change, and until a commit
-            # was acknowledged by the majority, what the step saw may still be rolled back.
-            await self._commit(session)
-        return state, outcome
+            if outcome.writes or outcome.head != head:
+                await self._write(user_id, outcome, documents, session)
+            return state, outcome
 
-    async def _commit(self, session: AsyncClientSession) -> None:
-        """Commit; ask again while the answer is lost, which is safe: a transaction is committed once."""
-        for attempt in range(_COMMIT_ATTEMPTS):
-            try:
-                await session.commit_transaction()
-                return
-            except PyMongoError as error:
-                is_last = attempt == _COMMIT_ATTEMPTS - 1
-                if is_last or not error.has_error_label("UnknownTransactionCommitResult"):
-                    raise
-                await asyncio.sleep(_LONGEST_PAUSE_S)
+        return await self._line.run(user_id, work)
 
-    async def _read(
-        self, user_id: str, keys: Sequence[Key], session: AsyncClientSession
-    ) -> tuple[dict[Key, Document], int]:
-        """One reply's worth of documents: MongoDB ends a reply at 16 MiB, which bounds what we hold."""
-        if not keys:
-            return {}, 0
-        ids = [_document_id(user_id, key) for key in keys]
+    async def _make_head(self, user_id: str) -> None:
+        try:
+            head = Head(epoch=secrets.randbits(_EPOCH_BITS), devices={})
+            await self._records.insert_one(records.of_head(user_id, head))
+        except DuplicateKeyError:
+            return  # another process was quicker
+
+    async def _read(self, user_id: str, ids: Sequence[str], session: AsyncClientSession) -> "tuple[Head, _Found]":
+        """One reply's worth of records after the head: MongoDB ends a reply at 16 MiB, which bounds what we hold."""
+        await self._read_common_epoch()
         reply = await self._database.command(
             {
                 "find": RECORDS,
-                "filter": {"_id": {"$in": ids}, "user_id": user_id},
+                "filter": {"_id": {"$in": [records.head_id(user_id), *ids]}, "user_id": user_id},
                 "sort": {"_id": 1},
                 "hint": "_id_",
-                "batchSize": len(ids) + 1,
+                "batchSize": len(ids) + 2,
             },
             session=session,
         )
-        found = [_document(record) for record in reply["cursor"]["firstBatch"]]
-        covered = len(keys)
+        found = _Found(reply["cursor"]["firstBatch"])
         if unread := reply["cursor"]["id"]:
-            covered = keys.index(found[-1].key) + 1
+            found.has_more = True
             await self._database.command({"killCursors": RECORDS, "cursors": [unread]}, session=session)
-        return {document.key: document for document in found}, covered
+        if not found or found[0]["_id"] != records.head_id(user_id):
+            raise NoHead
+        return self._head(found.pop(0)), found
 
     async def _read_restamps(
         self, user_id: str, stamps: Collection[Stamp], head: Head, session: AsyncClientSession
     ) -> dict[Stamp, Stamp]:
-        asked = [_restamp_id(user_id, stamp) for stamp in stamps if stamp <= head.restamped]
+        asked = [records.restamp_id(user_id, stamp) for stamp in stamps if stamp <= head.restamped]
         if not asked:
             return {}
         cursor = self._transacted.find(
@@ -236,150 +181,208 @@ class MongoStore:
     async def _write(
         self, user_id: str, outcome: Outcome, stored: Mapping[Key, Document], session: AsyncClientSession
     ) -> None:
-        """A changed record is deleted and inserted: two statements for all, where an update would be planned for each.
+        gone = [records.document_id(user_id, document.key) for document in outcome.written if document.key in stored]
+        gone += [records.rejected_id(user_id, entry_id) for entry_id in outcome.accepted]
+        gone += [records.conflict_id(user_id, one.id) for one in outcome.conflicts if one.restored_ms]
+        log = await self._log(user_id, outcome, session) if outcome.rejected or outcome.conflicts else []
+        made = [records.of_document(user_id, document) for document in outcome.written]
+        made += [records.of_restamp(user_id, old, new) for old, new in outcome.restamps.items()]
+        made += log
+        most_bytes = sum(document.most_bytes + _MARK_BYTES * len(document.values) for document in outcome.written)
+        most_bytes += sum(entry.size_bytes for entry in outcome.rejected)
+        most_bytes += _RECORD_BYTES * (len(outcome.restamps) + len(outcome.conflicts))
+        await self._replace(user_id, outcome.head, gone, made, session, most_bytes=most_bytes)
+
+    async def _log(self, user_id: str, outcome: Outcome, session: AsyncClientSession) -> list[Record]:
+        """Return the entries that are not there yet, one of each id."""
+        ids = {records.rejected_id(user_id, name) for entry in outcome.rejected for name in quarantine.names(entry)}
+        ids |= {records.conflict_id(user_id, conflict.id) for conflict in outcome.conflicts}
+        cursor = self._transacted.find(
+            {"_id": {"$in": sorted(ids)}, "user_id": user_id}, hint=[("_id", ASCENDING)], session=session
+        )
+        held: dict[str, Rejected] = {}
+        known: set[str] = set()
+        async for record in cursor:
+            if record["log"] == REJECTED:
+                entry = records.rejected(record)
+                held[entry.id] = entry
+            else:
+                known.add(records.entry_id(record))
+        made = []
+        for entry_id in outcome.accepted:
+            held.pop(entry_id, None)
+        for entry in outcome.rejected:
+            if (added := quarantine.to_add(entry, held)) is not None:
+                held[added.id] = added
+                made.append(records.of_rejected(user_id, added))
+        conflicts = {one.id: one for one in outcome.conflicts if one.restored_ms or one.id not in known}
+        return made + [records.of_conflict(user_id, one) for one in conflicts.values()]
+
+    async def _replace(
+        self,
+        user_id: str,
+        head: Head,
+        gone: Sequence[str],
+        made: Sequence[Record],
+        session: AsyncClientSession,
+        *,
+        most_bytes: int = 0,
+    ) -> None:
+        """Write the head and some records: two statements for all, where an update would be planned for each.
 
         Measured, that costs the server some 40 µs a document instead of 90; the journal gets the whole record, as in a replacement.
         """
-        replaced = [_document_id(user_id, document.key) for document in outcome.written if document.key in stored]
-        records = [_record(user_id, document) for document in outcome.written]
-        records.extend(
-            {"_id": _restamp_id(user_id, old), "user_id": user_id, "old": old, "new": new}
-            for old, new in outcome.restamps.items()
-        )
-        if replaced:
-            these = {"_id": {"$in": replaced}, "user_id": user_id}
-            await self._command({"delete": RECORDS, "deletes": [{"q": these, "limit": 0, "hint": "_id_"}]}, session)
-        most_bytes = sum(
-            document.most_bytes + _MARK_BYTES * len(document.values) for document in outcome.written
-        ) + _RESTAMP_BYTES * len(outcome.restamps)
-        for batch in _batches(records, most_bytes):
+        own = replace(head, epoch=head.epoch & ((1 << _EPOCH_BITS) - 1))
+        these = {"_id": {"$in": [records.head_id(user_id), *gone]}, "user_id": user_id}
+        await self._command({"delete": RECORDS, "deletes": [{"q": these, "limit": 0, "hint": "_id_"}]}, session)
+        for batch in _batches([records.of_head(user_id, own), *made], most_bytes):
             await self._command({"insert": RECORDS, "documents": batch, "ordered": True}, session)
-
-    async def _write_head(self, user_id: str, head: Head, session: AsyncClientSession) -> None:
-        await self._transacted.update_one(
-            {"_id": _head_id(user_id), "user_id": user_id},
-            {"$set": {"newest": head.seq, "clock": head.clock, "restamped": head.restamped}},
-            hint="_id_",
-            session=session,
-        )
 
     async def _command(self, command: dict[str, Any], session: AsyncClientSession) -> None:
         reply = await self._database.command(command, session=session)
         if errors := reply.get("writeErrors"):
             raise OperationFailure(errors[0].get("errmsg", "write failed"), errors[0].get("code"), reply)
 
+    async def document(self, user_id: str, key: Key) -> Document | None:
+        with translated():
+            record = await self._records.find_one({"_id": records.document_id(user_id, key), "user_id": user_id})
+        return None if record is None else records.document(record)
+
     async def changed(
-        self, user_id: str, collections: Collection[str], *, after: int, upto: int, newest_first: bool
+        self, user_id: str, collections: Collection[str], *, after: int, upto: int, snapshot: bool = False
     ) -> AsyncIterator[Document]:
-        cursor = self._records.find(
-            _feed_filter(user_id, collections, after, upto),
-            sort=[("seq", DESCENDING if newest_first else ASCENDING)],
-            hint="feed",
-            batch_size=_PAGE_RECORDS,
-        )
+        wanted = _feed_filter(user_id, collections, after, upto, snapshot=snapshot)
+        async for document in self._feed(wanted, DESCENDING if snapshot else ASCENDING):
+            yield document
+
+    async def in_bucket(
+        self, user_id: str, collection: str, bucket: int | None, *, after: int, upto: int
+    ) -> AsyncIterator[Document]:
+        wanted = _feed_filter(user_id, [collection], after, upto, snapshot=True)
+        if bucket is not None:
+            wanted["bucket"] = bucket
+        async for document in self._feed(wanted, ASCENDING):
+            yield document
+
+    async def _feed(self, wanted: Mapping[str, Any], direction: int) -> AsyncIterator[Document]:
+        cursor = self._records.find(wanted, sort=[("seq", direction)], hint="feed", batch_size=_PAGE_RECORDS)
         with translated():
             async with cursor:
                 async for record in cursor:
-                    yield _document(record)
+                    yield records.document(record)
 
-    async def count_changed(self, user_id: str, collections: Collection[str], *, after: int, upto: int) -> int:
+    async def count_changed(
+        self, user_id: str, collections: Collection[str], *, after: int, upto: int, snapshot: bool = False
+    ) -> int:
+        wanted = _feed_filter(user_id, collections, after, upto, snapshot=snapshot)
         with translated():
-            return await self._records.count_documents(_feed_filter(user_id, collections, after, upto), hint="feed")
+            return await self._records.count_documents(wanted, hint="feed")
+
+    async def tombstones(self, user_id: str, *, limit: int) -> list[Tombstone]:
+        cursor = self._records.find(
+            {"user_id": user_id, "log": TOMBSTONES},
+            {"collection": 1, "id": 1, "at": 1},
+            sort=[("at", ASCENDING), ("_id", ASCENDING)],
+            hint="log",
+            limit=limit,
+        )
+        with translated():
+            async with cursor:
+                return [Tombstone(Key(found["collection"], found["id"]), int(found["at"])) async for found in cursor]
+
+    async def trim_rejected(self, user_id: str, *, most_bytes: int) -> Head:
+        kept_bytes = 0
+        gone: list[str] = []
+        cursor = self._records.find({"user_id": user_id, "log": REJECTED}, sort=NEWEST_FIRST, hint="log")
+        with translated():
+            async with cursor:
+                async for record in cursor:
+                    size_bytes = records.rejected(record).size_bytes
+                    if gone or kept_bytes + size_bytes > most_bytes:
+                        gone.append(record["_id"])
+                    else:
+                        kept_bytes += size_bytes
+            for begin in range(0, len(gone), _REMOVED_AT_ONCE):
+                these = {"_id": {"$in": gone[begin : begin + _REMOVED_AT_ONCE]}, "user_id": user_id}
+                await self._records.delete_many(these, hint="_id_")
+        _, outcome = await self.update(
+            user_id, (), (), lambda state: Outcome(replace(state.head, quarantined_bytes=kept_bytes))
+        )
+        return outcome.head
+
+    async def bump_epoch(self, user_id: str) -> None:
+        async def work(session: AsyncClientSession) -> None:
+            head, _ = await self._read(user_id, [], session)
+            await self._replace(user_id, replace(head, epoch=secrets.randbits(_EPOCH_BITS)), [], [], session)
+
+        await self._line.run(user_id, work)
+
+    async def bump_all_epochs(self) -> None:
+        """Drawn, not counted: a backup may hold any number that was used before."""
+        with translated():
+            await self._epochs.update_one(
+                {"_id": "all"}, {"$set": {"epoch": secrets.randbits(_EPOCH_BITS)}}, upsert=True
+            )
+        self._common_epoch_until = 0.0
+
+    async def _read_common_epoch(self) -> None:
+        if monotonic() < self._common_epoch_until:
+            return
+        record = await self._epochs.find_one({"_id": "all"})
+        self._common_epoch = 0 if record is None else int(record["epoch"])
+        self._common_epoch_until = monotonic() + _EPOCH_READ_EVERY_S
+
+    def _head(self, record: Mapping[str, Any]) -> Head:
+        head = records.head(record)
+        return replace(head, epoch=self._common_epoch << _EPOCH_BITS | head.epoch) if self._common_epoch else head
+
+    async def erase(self, user_id: str, *, now_ms: int) -> None:
+        async def fence(session: AsyncClientSession) -> None:
+            mine = {"_id": records.head_id(user_id), "user_id": user_id}
+            record = await self._transacted.find_one(mine, hint=[("_id", ASCENDING)], session=session)
+            if record is None:
+                raise NoHead
+            if "erased_at" not in record:
+                erased = records.of_erased(user_id, now_ms)
+                await self._transacted.replace_one(mine, erased, hint="_id_", session=session)
+
+        await self._line.run(user_id, fence)
+        with translated():
+            while True:
+                left = self._records.find({"user_id": user_id}, {"_id": 1}, hint="feed", limit=_REMOVED_AT_ONCE)
+                async with left:
+                    ids = [record["_id"] async for record in left]
+                ids = [name for name in ids if name != records.head_id(user_id)]
+                if not ids:
+                    return
+                await self._records.delete_many({"_id": {"$in": ids}, "user_id": user_id}, hint="_id_")
 
 
-def _batches(statements: Sequence[Mapping[str, Any]], most_bytes: int) -> Iterator[Sequence[Mapping[str, Any]]]:
+class _Found(list[Record]):
+    """Records of one reply; `has_more`: there are others that did not fit into it."""
+
+    has_more = False
+
+
+def _batches(made: Sequence[Mapping[str, Any]], most_bytes: int) -> Iterator[Sequence[Mapping[str, Any]]]:
     """Split into commands that the server takes; measured only if they may be too large for one."""
     if most_bytes <= _MAX_COMMAND_BYTES:
-        if statements:
-            yield statements
+        yield made
         return
     batch: list[RawBSONDocument] = []
     size_bytes = 0
-    for statement in statements:
-        encoded = bson.encode(statement)
+    for record in made:
+        encoded = bson.encode(record)
         if batch and size_bytes + len(encoded) > _MAX_COMMAND_BYTES:
             yield batch
             batch, size_bytes = [], 0
         batch.append(RawBSONDocument(encoded))
         size_bytes += len(encoded)
-    if batch:
-        yield batch
+    yield batch
 
 
-def _feed_filter(user_id: str, collections: Collection[str], after: int, upto: int) -> dict[str, Any]:
-    return {"user_id": user_id, "seq": {"$gt": after, "$lte": upto}, "collection": {"$in": list(collections)}}
-
-
-def _head_id(user_id: str) -> str:
-    return f"{user_id}/head"
-
-
-def _restamp_id(user_id: str, old: Stamp) -> str:
-    return f"{user_id}/restamps/{clock.to_wire(old)}"
-
-
-def _document_id(user_id: str, key: Key) -> str:
-    return f"{user_id}/{key.collection}/{key.id}"
-
-
-def _head(record: Mapping[str, Any]) -> Head:
-    return Head(
-        epoch=int(record["epoch"]),
-        seq=int(record["newest"]),
-        clock=Stamp(int(record["clock"])),
-        restamped=Stamp(int(record["restamped"])),
-        devices={device_id: Device(device["replica"]) for device_id, device in record["devices"].items()},
-    )
-
-
-def _record(user_id: str, document: Document) -> dict[str, Any]:
-    value: Mapping[str, Any] = document.values
-    stamps: dict[str, Any] = {"": document.usual, **document.marks}
-    record = {
-        "_id": _document_id(user_id, document.key),
-        "user_id": user_id,
-        "collection": document.key.collection,
-        "id": document.key.id,
-        "seq": document.seq,
-        "deleted": document.deleted,
-        "most_bytes": document.most_bytes,
-        "value": value,
-        "stamps": stamps,
-    }
-    names = "".join(document.values)
-    if "$" in names or "\0" in names:
-        record["escaped"] = True
-        record["value"] = {_escaped(path): item for path, item in value.items()}
-        record["stamps"] = {_escaped(path): item for path, item in stamps.items()}
-    return record
-
-
-def _document(record: Mapping[str, Any]) -> Document:
-    value, stamps = record["value"], record["stamps"]
-    if record.get("escaped"):
-        value = {_unescaped(path): item for path, item in value.items()}
-        stamps = {_unescaped(path): item for path, item in stamps.items()}
-    if Int64 in set(map(type, value.values())):  # the driver's own int, which is no int to an encoder
-        value = {path: int(item) if type(item) is Int64 else item for path, item in value.items()}
-    marks = {path: Mark(Stamp(int(stamp)), int(seq)) for path, (stamp, seq) in stamps.items()}
-    usual = marks.pop("")
-    return Document(
-        Key(record["collection"], record["id"]),
-        seq=int(record["seq"]),
-        values=value,
-        usual=usual,
-        marks=marks,
-        most_bytes=record["most_bytes"],
-    )
-
-
-# A name in a MongoDB document may hold no NUL, and the driver reads a leading `$` as a reference's. In a path `~` is
-# followed by 0 or 1 only, which leaves the rest of the alphabet free.
-def _escaped(path: str) -> str:
-    path = path.replace("\0", "~z")
-    return "~d" + path[1:] if path.startswith("$") else path
-
-
-def _unescaped(name: str) -> str:
-    name = "$" + name[2:] if name.startswith("~d") else name
-    return name.replace("~z", "\0")
+def _feed_filter(
+    user_id: str, collections: Collection[str], after: int, upto: int, *, snapshot: bool
+) -> dict[str, Any]:
+    wanted = [*collections] if snapshot else [*collections, *(f"{name}{PURGED}" for name in collections)]
+    return {"user_id": user_id, "seq": {"$gt": after, "$lte": upto}, "collection": {"$in": wanted}}

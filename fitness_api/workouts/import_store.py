@@ -7,11 +7,15 @@ from msgspec import Struct
 
 
 class ImportRecord(Struct, frozen=True, kw_only=True):
-    """`sha256`, in hex, and `size_bytes` are the decompressed file's."""
+    """`sha256`, in hex, and `size_bytes` are the decompressed file's.
+
+    generation: how often the file's workouts were deleted for good before; a purged id is not given again.
+    """
 
     user_id: str
     sha256: str
     import_id: str
+    generation: int = 0
     workouts: list[str]
     warnings: list[str]
     size_bytes: int
@@ -33,7 +37,7 @@ class ImportStore(Protocol):
     async def find_by_id(self, user_id: str, import_id: str) -> ImportRecord | None: ...
 
     async def record(self, record: ImportRecord, file: bytes) -> bool:
-        """Keep the file, then the record. Return False if the file was recorded already."""
+        """Keep the file, then the record. Return False if the file was recorded already, in this generation or a later one."""
         ...
 
     def read_file(self, record: ImportRecord) -> AsyncIterator[bytes]:

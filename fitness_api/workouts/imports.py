@@ -21,7 +21,7 @@ from fitness_api.workouts.import_store import ImportRecord, ImportStore
 from fitness_api.workouts.recording import Lap, Recording, Session
 from sync import exchange, tracks
 from sync.attach import COLLECTION
-from sync.errors import TrackConflict
+from sync.errors import DocumentPurged, TrackConflict
 from sync.store import Store
 from sync.track_store import TrackStore
 from sync.tracks import Chunk
@@ -29,6 +29,9 @@ from sync.values import Value
 
 # Seven paths each, in a document of 2,000, which is also the user's to write in.
 MAX_LAPS: Final = 200
+
+# Each more is a file imported, deleted, and purged after a month, without a record of it: two is more than ever happens.
+MAX_GENERATIONS: Final = 10
 
 _NAMESPACE: Final = uuid5(NAMESPACE_URL, "urn:fitness-api:imports")
 _GZIP: Final = b"\x1f\x8b"
@@ -65,34 +68,53 @@ async def import_file(
     """
     file, sha256 = await asyncio.to_thread(_opened, body)
     known = await imports.find(user_id, sha256)
+    first = 0
     if known is not None:
-        for workout_id in known.workouts:
-            await exchange.fill(store, user_id, COLLECTION, workout_id, {}, now_ms=now_ms)
-        return Imported(known.import_id, known.workouts, known.warnings, is_new=False)
+        try:
+            for workout_id in known.workouts:
+                await exchange.fill(store, user_id, COLLECTION, workout_id, {}, now_ms=now_ms)
+        except DocumentPurged:
+            first = known.generation + 1
+        else:
+            return Imported(known.import_id, known.workouts, known.warnings, is_new=False)
     recording = await decoder.decode(file)
-    import_id = uuid5(_NAMESPACE, f"{user_id}/{sha256}")
-    workouts = [str(uuid5(import_id, str(index))) for index in range(len(recording.sessions))]
     warnings = list(recording.warnings)
+    too_many = (len(session.laps) - MAX_LAPS for session in recording.sessions)
+    warnings += [f"{count} laps over {MAX_LAPS} were left out." for count in too_many if count > 0]
+    for generation in range(first, first + MAX_GENERATIONS):
+        import_id = uuid5(_NAMESPACE, f"{user_id}/{sha256}" + (f"/{generation}" if generation else ""))
+        try:
+            workouts = await _make(store, track_store, user_id, import_id, recording, now_ms=now_ms)
+            break
+        except DocumentPurged:
+            continue  # an import that was cut off, so that nobody recorded it, and deleted long ago
+    else:
+        raise DocumentPurged(str(import_id))
+    record = ImportRecord(
+        user_id=user_id,
+        sha256=sha256,
+        import_id=str(import_id),
+        generation=generation,
+        workouts=workouts,
+        warnings=warnings,
+        size_bytes=len(file),
+        created_at_ms=now_ms,
+    )
+    is_new = await imports.record(record, file)
+    return Imported(str(import_id), workouts, warnings, is_new=is_new)
+
+
+async def _make(
+    store: Store, track_store: TrackStore, user_id: str, import_id: UUID, recording: Recording, *, now_ms: int
+) -> list[str]:
+    """Write one workout a session. Raises what the stores raise, and DocumentPurged where an id is barred."""
+    workouts = [str(uuid5(import_id, str(index))) for index in range(len(recording.sessions))]
     for workout_id, session in zip(workouts, recording.sessions, strict=True):
         chunk_ids = await _put_chunks(track_store, user_id, workout_id, session)
         values = document_values(workout_id, session, recording)
         values |= {f"tracks/{chunk_id}": True for chunk_id in chunk_ids}
         await exchange.fill(store, user_id, COLLECTION, workout_id, values, now_ms=now_ms)
-        if len(session.laps) > MAX_LAPS:
-            warnings.append(f"{len(session.laps) - MAX_LAPS} laps over {MAX_LAPS} were left out.")
-    is_new = await imports.record(
-        ImportRecord(
-            user_id=user_id,
-            sha256=sha256,
-            import_id=str(import_id),
-            workouts=workouts,
-            warnings=warnings,
-            size_bytes=len(file),
-            created_at_ms=now_ms,
-        ),
-        file,
-    )
-    return Imported(str(import_id), workouts, warnings, is_new=is_new)
+    return workouts
 
 
 def _opened(body: bytes) -> tuple[bytes, str]:

@@ -134,7 +134,7 @@ class Ledger:
 async def stored(store: Store, user_id: str) -> dict[Key, Document]:
     head = await store.head(user_id)
     upto = 0 if head is None else head.seq
-    found = store.changed(user_id, list(COLLECTIONS), after=0, upto=upto, newest_first=False)
+    found = store.changed(user_id, list(COLLECTIONS), after=0, upto=upto)
     return {found_one.key: found_one async for found_one in found}
 
 

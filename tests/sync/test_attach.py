@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from pymongo.asynchronous.database import AsyncDatabase
 
 from sync import exchange, merge
-from sync.attach import attach, find_workout
+from sync.attach import attach
 from sync.clock import Stamp
 from sync.document import MAX_PATHS, Document, Key, Mark, read
 from sync.errors import TrackConflict, WorkoutTracksFull
@@ -53,7 +53,7 @@ class Bench:
         )
 
     async def document(self) -> Document:
-        document = await find_workout(self.store, self.user, self.workout)
+        document = await self.store.document(self.user, Key("workouts", self.workout))
         assert document is not None
         return document
 
@@ -65,7 +65,7 @@ def bench(store: Store, track_store: MongoTrackStore, user: str) -> Bench:
 
 async def test_the_document_lists_the_chunk_though_it_comes_later(bench: Bench) -> None:
     chunk_id = new_id()
-    assert await find_workout(bench.store, bench.user, bench.workout) is None
+    assert await bench.store.document(bench.user, Key("workouts", bench.workout)) is None
     assert await bench.attach(chunk_id, beats(120)) == "stored"
     assert read(await bench.document()) == {"tracks": [chunk_id]}
 

@@ -254,7 +254,7 @@ class PublishesEarly(MongoStore):
         async with self.lane:
             head = await self.head(user_id)
             assert head is not None
-            found = self.changed(user_id, list(COLLECTIONS), after=0, upto=head.seq, newest_first=False)
+            found = self.changed(user_id, list(COLLECTIONS), after=0, upto=head.seq)
             documents = {document.key: document async for document in found if document.key in keys}
             state = State(head, keys, documents, {})
             outcome = step(state)

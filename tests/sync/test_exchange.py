@@ -140,12 +140,12 @@ class Overtaken:
         self.count_changed = store.count_changed
 
     async def changed(
-        self, user_id: str, collections: Collection[str], *, after: int, upto: int, newest_first: bool
+        self, user_id: str, collections: Collection[str], *, after: int, upto: int, snapshot: bool = False
     ) -> AsyncIterator[Document]:
         if self._times:
             self._times -= 1
             await self._meanwhile()
-        found = self._store.changed(user_id, collections, after=after, upto=upto, newest_first=newest_first)
+        found = self._store.changed(user_id, collections, after=after, upto=upto, snapshot=snapshot)
         async for document in found:
             yield document
 

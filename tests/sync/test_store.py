@@ -68,7 +68,7 @@ async def changed(
     collections: Sequence[str] = ALL,
     newest: bool = False,
 ) -> list[Document]:
-    return [one async for one in store.changed(user_id, collections, after=after, upto=upto, newest_first=newest)]
+    return [one async for one in store.changed(user_id, collections, after=after, upto=upto, snapshot=newest)]
 
 
 # --- update
@@ -189,7 +189,7 @@ async def test_the_feed_is_longer_than_one_reply(store: Store, user: str) -> Non
     keys = [Key("goals", new_id()) for _ in range(450)]
     await write(store, user, *(change_of({"title": 1}, stamp=stamp_at(), key=key) for key in keys))
     assert [one.seq for one in await changed(store, user)] == list(range(1, 451))
-    first = await anext(aiter(store.changed(user, ALL, after=0, upto=450, newest_first=True)))
+    first = await anext(aiter(store.changed(user, ALL, after=0, upto=450, snapshot=True)))
     assert first.seq == 450
 
 

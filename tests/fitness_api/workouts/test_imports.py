@@ -17,7 +17,6 @@ from fitness_api.workouts.import_store import ImportRecord
 from fitness_api.workouts.import_store_mongo import MongoImportStore
 from fitness_api.workouts.imports import MAX_LAPS, Imported, position, title
 from sync import exchange, tracks
-from sync.attach import find_workout
 from sync.document import Document, read
 from sync.errors import StoreUnavailable
 from sync.store_mongo import MongoStore
@@ -105,7 +104,7 @@ class Bench:
         )
 
     async def document(self, workout_id: str) -> Document:
-        document = await find_workout(self.store, self.user, workout_id)
+        document = await self.store.document(self.user, Key("workouts", workout_id))
         assert document is not None
         return document
 

@@ -1,0 +1,42 @@
+"""What a device asks for that found out, by its digests, that it holds something else than the server."""
+
+from typing import NamedTuple
+
+from msgspec import Raw
+
+from sync import digest
+from sync.changes import MAX_LIMIT, Format
+from sync.download import Page
+from sync.store import Store
+
+
+class Fetched(NamedTuple):
+    """`documents` are encoded, each a Delta with all of its registers; `after` is where the next page goes on, None at the end."""
+
+    documents: list[Raw]
+    after: int | None
+
+
+async def digests(store: Store, user_id: str, collection: str) -> list[int]:
+    """Return the sum of each bucket, taken over the documents as they are. Raises StoreUnavailable."""
+    sums = [0] * digest.BUCKETS
+    head = await store.head(user_id)
+    upto = 0 if head is None else head.seq
+    async for document in store.in_bucket(user_id, collection, None, after=0, upto=upto):
+        sums[digest.bucket_of(document.key.id)] += digest.of(document)
+    return [one % digest.MODULUS for one in sums]
+
+
+async def fetch(store: Store, user_id: str, collection: str, bucket: int, *, after: int, answered: Format) -> Fetched:
+    """Return the next documents of a bucket, in order of their sequences, as many as a page of a download has.
+
+    One that is written meanwhile comes again, on a later page or with the next round trip. Raises StoreUnavailable.
+    """
+    head = await store.head(user_id)
+    page = Page(MAX_LIMIT, answered)
+    if head is not None:
+        async for document in store.in_bucket(user_id, collection, bucket, after=after, upto=head.seq):
+            if not page.takes(document, began=0):
+                return Fetched(page.documents, after)
+            after = document.seq
+    return Fetched(page.documents, None)

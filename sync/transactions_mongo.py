@@ -1,0 +1,100 @@
+"""Transactions over one account's records, one after another.
+
+A transaction reads the head and all that it needs in one command, and ends by writing the head. Of two over one account the
+second to write it is undone by the server, and runs again.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import Final, TypeVar
+from weakref import WeakValueDictionary
+
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import PyMongoError
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from sync.errors_mongo import translated
+from sync.records_mongo import Record, head_id
+
+DURABLE: Final = WriteConcern("majority", j=True)
+_SNAPSHOT: Final = ReadConcern("snapshot")
+
+# How long a round trip goes on trying while other processes write the same account, or a primary steps down.
+_PATIENCE_S: Final = 8.0
+_FIRST_PAUSE_S: Final = 0.002
+_LONGEST_PAUSE_S: Final = 0.25
+_COMMIT_ATTEMPTS: Final = 5  # each waits for a primary by itself
+
+T = TypeVar("T")
+Work = Callable[[AsyncClientSession], Awaitable[T]]
+
+
+class NoHead(Exception):
+    """The account has no head yet; raised inside a transaction, to have it made outside."""
+
+
+class Line:
+    """In this process an account's writers wait for each other; against other processes' they try again."""
+
+    def __init__(self, records: AsyncCollection[Record], make_head: Callable[[str], Awaitable[None]]) -> None:
+        """records: without a write concern, which a transaction has as a whole."""
+        self._client = records.database.client
+        self._records = records
+        self._make_head = make_head
+        self._lanes: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def run(self, user_id: str, work: Work[T]) -> T:
+        """Run one transaction; `work` runs again when it was undone.
+
+        It is committed even when it wrote nothing: "unchanged" makes a device drop its change, and until a commit was
+        acknowledged by the majority, what was read may still be rolled back. Raises StoreUnavailable.
+        """
+        lane = self._lanes.setdefault(user_id, asyncio.Lock())
+        async with lane:
+            with translated():
+                deadline = monotonic() + _PATIENCE_S
+                pause_s = _FIRST_PAUSE_S
+                is_contended = False
+                while True:
+                    try:
+                        return await self._transact(user_id, work, is_contended=is_contended)
+                    except NoHead:
+                        await self._make_head(user_id)
+                        continue
+                    except PyMongoError as error:
+                        is_passing = error.has_error_label("TransientTransactionError")
+                        if not is_passing or monotonic() + pause_s > deadline:
+                            raise
+                        is_contended = True
+                    await asyncio.sleep(pause_s * (0.5 + secrets.randbelow(1000) / 1000))
+                    pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    async def _transact(self, user_id: str, work: Work[T], *, is_contended: bool) -> T:
+        async with (
+            self._client.start_session() as session,
+            await session.start_transaction(read_concern=_SNAPSHOT, write_concern=DURABLE),
+        ):
+            if is_contended:
+                # Undone once already: now others are kept out from the start, so that a long step is not undone for ever by
+                # short ones.
+                mine = {"_id": head_id(user_id), "user_id": user_id}
+                await self._records.update_one(mine, {"$inc": {"locks": 1}}, hint="_id_", session=session)
+            done = await work(session)
+            await self._commit(session)
+        return done
+
+    async def _commit(self, session: AsyncClientSession) -> None:
+        """Commit; ask again while the answer is lost, which is safe: a transaction is committed once."""
+        for attempt in range(_COMMIT_ATTEMPTS):
+            try:
+                await session.commit_transaction()
+                return
+            except PyMongoError as error:
+                is_last = attempt == _COMMIT_ATTEMPTS - 1
+                if is_last or not error.has_error_label("UnknownTransactionCommitResult"):
+                    raise
+                await asyncio.sleep(_LONGEST_PAUSE_S)
