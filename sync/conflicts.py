@@ -56,8 +56,7 @@ def between(change: Change, stamp: Stamp, stored: Document, paths: Iterable[str]
         if stamp > mark.stamp:
             lost, won = won, lost
         yield Conflict(
-            # Named by what was lost, so that a change that is sent again makes no second entry.
-            id=str(uuid5(_NAMESPACE, f"{stored.key.collection}/{stored.key.id}/{path}={clock.to_wire(lost[1])}")),
+            id=_id(stored.key, path, *lost),
             key=stored.key,
             path=path,
             lost_stamp=lost[1],
@@ -66,6 +65,12 @@ def between(change: Change, stamp: Stamp, stored: Document, paths: Iterable[str]
             won_value=won[0],
             at_ms=now_ms,
         )
+
+
+def _id(key: Key, path: str, value: Value, stamp: Stamp) -> str:
+    """Named by what was lost, so that a change that is sent again makes no second entry."""
+    register = f"{key.collection}/{key.id}/{path}={clock.to_wire(stamp)} {values.canonical(value).decode()}"
+    return str(uuid5(_NAMESPACE, register))
 
 
 def _is_counter(collection: str, path: str) -> bool:

@@ -67,6 +67,11 @@ def start(collections: tuple[str, ...], *, newest: int) -> Place:
     return Place(collections, began=0, at=newest, below=newest + 1)
 
 
+def newest(cursor: Cursor | None) -> int:
+    """Return the greatest sequence that the cursor's device was given."""
+    return 0 if cursor is None else max((place.at for place in cursor.places), default=0)
+
+
 def is_ahead(cursor: Cursor, *, epoch: int, newest: int) -> bool:
     """Whether a cursor of this epoch was given more than the account now has."""
     return cursor.epoch == epoch and any(place.at > newest for place in cursor.places)

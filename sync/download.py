@@ -1,6 +1,6 @@
 """The download of a round trip: what to read next, and when a page is full."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -13,11 +13,8 @@ from sync.clock import Stamp
 from sync.cursor import Cursor, Place
 from sync.document import Document, Key
 from sync.head import Head
-from sync.store import Store
+from sync.store import View
 from sync.values import Value
-
-# How often a download that was overtaken by other devices' uploads goes on by itself before the device must ask.
-_MAX_READINGS: Final = 4
 
 _ENCODE: Final[Mapping[Format, Callable[[Any], bytes]]] = {
     "json": msgspec.json.Encoder().encode,
@@ -27,12 +24,15 @@ _SHOW: Final[Mapping[Format, Callable[[Value], Any]]] = {"json": values.for_json
 
 
 class Carried(NamedTuple):
-    """What the same request's upload knows. `delta` holds the documents it wrote if nobody else wrote since `head_before`, else None.
+    """What the same request's upload knows, of which `head` is what it left.
 
+    delta: the documents that it wrote if nobody else wrote since `before`, else None.
     has_restamped: some of what it wrote has another stamp than the request carries.
+    changes: those that stand.
     """
 
-    head_before: Head
+    before: int
+    head: Head
     delta: Sequence[Document] | None
     has_restamped: bool
     changes: Mapping[Key, Sequence[Change]]
@@ -91,81 +91,62 @@ def _carries(change: Change, path: str, stamp: Stamp, value: Value) -> bool:
     return change.stamp == stamp and path in change.values and values.same(change.values[path], value)
 
 
-async def download(
-    store: Store, user_id: str, places: Sequence[Place], head: Head, carried: Carried, page: Page
-) -> tuple[Cursor | None, Head]:
-    """Fill the page. Return where the next one goes on, or None if everything up to the head, returned too, was given.
-
-    A document written while the feed is read moves above the head and out of sight, and takes along those of its registers
-    that are as old as this run. The run must not end before they were given: the next one, which begins at its end, gives
-    only what is newer. So it ends at a head that has not moved while the feed was read up to it.
-    """
-    epoch = head.epoch
-    for _ in range(_MAX_READINGS):
-        given = await _read_places(store, user_id, places, head, carried, page)
-        if not given.is_whole:
-            return Cursor(epoch, given.places), head
-        if not given.read_feed:
-            return None, head
-        newest = await store.head(user_id)
-        if newest is None or newest.seq <= head.seq:
-            return None, head
-        head, places, carried = newest, given.places, carried._replace(delta=None)
-    return Cursor(epoch, tuple(places)), head
+def is_at_hand(places: Sequence[Place], carried: Carried) -> bool:
+    """Whether the device had everything before its own upload: then there is nothing to read."""
+    return all(
+        place.below is None
+        and (place.at == carried.head.seq or (place.at == carried.before and carried.delta is not None))
+        for place in places
+    )
 
 
-class _Given(NamedTuple):
-    """The places after a reading; whether all were read up to the head, and whether the store was asked for documents."""
-
-    places: tuple[Place, ...]
-    is_whole: bool
-    read_feed: bool
-
-
-async def _read_places(
-    store: Store, user_id: str, places: Sequence[Place], head: Head, carried: Carried, page: Page
-) -> _Given:
+def from_upload(places: Sequence[Place], carried: Carried, page: Page) -> Cursor | None:
+    """Fill the page with what is at hand. Return as `download` does."""
     done: list[Place] = []
-    read_feed = False
+    for index, place in enumerate(places):
+        # Without restamps, all that was written since a run that begins here is what this very request carries.
+        is_known = place.at == carried.head.seq or (place.began == place.at and not carried.has_restamped)
+        at = place.at
+        for document in () if is_known else carried.delta or ():
+            if document.key.collection not in place.collections:
+                continue
+            if not page.takes(document, began=place.began):
+                going_on = Place(place.collections, place.began, at)
+                return Cursor(carried.head.epoch, (*done, going_on, *places[index + 1 :]))
+            at = document.seq
+        done.append(Place(place.collections, place.began, carried.head.seq))
+    return None
+
+
+async def download(view: View, places: Sequence[Place], page: Page) -> Cursor | None:
+    """Fill the page. Return where the next one goes on, or None if everything up to the view's head was given.
+
+    What is written after the view was opened is above its head, and follows with the next page or run.
+    """
+    done: list[Place] = []
     for index, start in enumerate(places):
         place = start
         if place.below is not None:
-            read_feed = True
-            snapshot = store.changed(user_id, place.collections, after=0, upto=place.below - 1, snapshot=True)
-            async for document in snapshot:
+            async for document in view.changed(place.collections, after=0, upto=place.below - 1, snapshot=True):
                 if not page.takes(document, began=0):
-                    return _Given((*done, place, *places[index + 1 :]), is_whole=False, read_feed=True)
+                    return Cursor(view.head.epoch, (*done, place, *places[index + 1 :]))
                 place = Place(place.collections, place.began, place.at, document.seq)
             place = Place(place.collections, place.began, place.at)
-        if place.at < head.seq and place.collections:
-            if carried.delta is not None and place.at == carried.head_before.seq:
-                news = _written(carried, carried.delta, place)
-            else:
-                read_feed = True
-                news = store.changed(user_id, place.collections, after=place.at, upto=head.seq)
-            async for document in news:
+        if place.at < view.head.seq and place.collections:
+            async for document in view.changed(place.collections, after=place.at, upto=view.head.seq):
                 if not page.takes(document, began=place.began):
-                    return _Given((*done, place, *places[index + 1 :]), is_whole=False, read_feed=True)
+                    return Cursor(view.head.epoch, (*done, place, *places[index + 1 :]))
                 place = Place(place.collections, place.began, document.seq)
-        done.append(Place(place.collections, place.began, head.seq))
-    return _Given(tuple(done), is_whole=True, read_feed=read_feed)
+        done.append(Place(place.collections, place.began, view.head.seq))
+    return None
 
 
-async def _written(carried: Carried, delta: Sequence[Document], place: Place) -> AsyncIterator[Document]:
-    """What this request wrote last is at hand and need not be read again."""
-    if place.began == place.at and not carried.has_restamped:
-        return  # all that was written since the run began is what this very request carries
-    for document in delta:
-        if document.key.collection in place.collections:
-            yield document
-
-
-async def remaining(store: Store, user_id: str, given: Cursor, head: Head) -> int:
+async def remaining(view: View, given: Cursor) -> int:
     """How many documents are to come."""
     count = 0
     for place in given.places:
         if place.below is not None:
-            count += await store.count_changed(user_id, place.collections, after=0, upto=place.below - 1, snapshot=True)
-        if place.at < head.seq:
-            count += await store.count_changed(user_id, place.collections, after=place.at, upto=head.seq)
+            count += await view.count_changed(place.collections, after=0, upto=place.below - 1, snapshot=True)
+        if place.at < view.head.seq:
+            count += await view.count_changed(place.collections, after=place.at, upto=view.head.seq)
     return count

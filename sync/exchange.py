@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from sync import changes, clock, cursor, digest, download, merge, quarantine
 from sync.changes import Change, Format, Limits, Refusal, Result, SyncRequest, SyncResponse
-from sync.cursor import Cursor
+from sync.cursor import Cursor, Place
 from sync.document import Document, Key
 from sync.download import Carried, Page
 from sync.errors import BatchTooLarge, DocumentFull, DocumentPurged, UnknownDevice
@@ -31,14 +31,6 @@ _PURGED_AT_ONCE: Final = 100
 _PURGE_AGAIN_AFTER_MS: Final = 86_400_000
 
 
-class Uploaded(NamedTuple):
-    """What an upload did; `head` is what it left."""
-
-    results: list[Result]
-    head: Head
-    carried: Carried
-
-
 async def round_trip(
     store: Store,
     request: SyncRequest,
@@ -56,41 +48,77 @@ async def round_trip(
     """
     if len(request.changes) > changes.MAX_CHANGES:
         raise BatchTooLarge(max_changes=changes.MAX_CHANGES, max_bytes=changes.MAX_REQUEST_BYTES)
-    wanted = _wanted(request)
     presented = cursor.decode(request.cursor, key=cursor_key, user_id=user_id) if request.cursor else None
-    caller = _Caller(request.device_id, presented, wanted, now_ms)
-    uploaded = await _upload(store, request, caller, user_id, received)
-    head, carried = uploaded.head, uploaded.carried
+    caller = _Caller(request.device_id, presented, _wanted(request), now_ms)
+    results: list[Result] = []
+    carried = None
+    if request.changes:
+        results, carried = await _upload(store, request, caller, user_id, received)
+    page = Page(request.limit, answered, {} if carried is None else carried.changes)
+    read = await _read(store, user_id, caller, carried, page)
+    more = read.next is not None
+    given = read.next or cursor.close_run(read.head.epoch, caller.wanted, at=read.head.seq)
+    return SyncResponse(
+        results=results,
+        documents=page.documents,
+        cursor=cursor.encode(given, key=cursor_key, user_id=user_id),
+        more=more,
+        reset=read.was_refused or (bool(request.cursor) and presented is None),
+        remaining=read.remaining,
+        digests=UNSET if more else digest.all_to_wire(read.head.digests, caller.wanted),
+        server_time=_rfc3339(now_ms),
+        stamp=clock.to_wire(read.head.clock),
+        limits=limits,
+    )
+
+
+class _Read(NamedTuple):
+    """`next`: where the next page goes on; None if everything up to `head` was given."""
+
+    head: Head
+    next: Cursor | None
+    was_refused: bool
+    remaining: int
+
+
+async def _read(store: Store, user_id: str, caller: "_Caller", carried: Carried | None, page: Page) -> _Read:
+    least = cursor.newest(caller.presented)
+    if carried is not None:
+        head = await _keep_house(store, user_id, caller, carried.head)
+        places, was_refused = caller.open_run(head)
+        if head is carried.head and not was_refused and download.is_at_hand(places, carried):
+            if (going_on := download.from_upload(places, carried, page)) is None:
+                return _Read(head, None, was_refused=False, remaining=0)
+            async with store.view(user_id, at_least=head.seq) as view:
+                count = 0 if view is None else await download.remaining(view, going_on)
+                return _Read(head, going_on, was_refused=False, remaining=count)
+        least = max(least, head.seq)
+    is_kept = carried is not None
+    while True:
+        async with store.view(user_id, at_least=least) as view:
+            if view is None or caller.device_id not in view.head.devices:
+                raise UnknownDevice(caller.device_id)
+            head = view.head
+            if is_kept or not caller.is_house_to_be_kept(head):
+                places, was_refused = caller.open_run(head)
+                going_on = await download.download(view, places, page)
+                count = 0 if going_on is None else await download.remaining(view, going_on)
+                return _Read(head, going_on, was_refused, count)
+        head = await _keep_house(store, user_id, caller, head)
+        least, is_kept = max(least, head.seq), True
+
+
+async def _keep_house(store: Store, user_id: str, caller: "_Caller", head: Head) -> Head:
+    """Do what is due beside the request. Return the head after it; the same one where nothing was due."""
     if head.quarantined_bytes > quarantine.MAX_BYTES:
         # Well under its bound, so that this is not done at every request.
         head = await store.trim_rejected(user_id, most_bytes=quarantine.MAX_BYTES // 2)
     if caller.is_to_be_noted(head):
-        head = await _note(store, user_id, caller)
-    if 0 < head.purge_at_ms <= now_ms:
-        head = await purge(store, user_id, now_ms=now_ms)
-        carried = carried._replace(delta=None)
-
-    is_foreign = bool(request.cursor) and presented is None
-    if presented is not None and cursor.is_ahead(presented, epoch=head.epoch, newest=head.seq):
-        # A restored server, or a primary so new that it does not yet show all that an older one acknowledged.
-        head = await store.head(user_id, surely_newest=True) or head
-    places, was_refused = cursor.open_run(presented, epoch=head.epoch, newest=head.seq, collections=wanted)
-    page = Page(request.limit, answered, carried.changes)
-    next_cursor, head = await download.download(store, user_id, places, head, carried, page)
-    more = next_cursor is not None
-    given = next_cursor or cursor.close_run(head.epoch, wanted, at=head.seq)
-    return SyncResponse(
-        results=uploaded.results,
-        documents=page.documents,
-        cursor=cursor.encode(given, key=cursor_key, user_id=user_id),
-        more=more,
-        reset=is_foreign or was_refused,
-        remaining=await download.remaining(store, user_id, given, head) if more else 0,
-        digests=UNSET if more else digest.all_to_wire(head.digests, wanted),
-        server_time=_rfc3339(now_ms),
-        stamp=clock.to_wire(head.clock),
-        limits=limits,
-    )
+        _, outcome = await store.update(user_id, (), (), lambda state: Outcome(caller.noted(state.head)))
+        head = outcome.head
+    if 0 < head.purge_at_ms <= caller.now_ms:
+        head = await purge(store, user_id, now_ms=caller.now_ms)
+    return head
 
 
 async def fill(
@@ -150,6 +178,16 @@ class _Caller(NamedTuple):
         seen = replace(device, seen_ms=day_of(self.now_ms), presented=presented, collections=self.wanted)
         return head if seen == device else head.with_device(self.device_id, seen)
 
+    def open_run(self, head: Head) -> tuple[tuple[Place, ...], bool]:
+        return cursor.open_run(self.presented, epoch=head.epoch, newest=head.seq, collections=self.wanted)
+
+    def is_house_to_be_kept(self, head: Head) -> bool:
+        return (
+            self.is_to_be_noted(head)
+            or 0 < head.purge_at_ms <= self.now_ms
+            or head.quarantined_bytes > quarantine.MAX_BYTES
+        )
+
     def is_to_be_noted(self, head: Head) -> bool:
         """Whether a call that wrote nothing is news enough for a write: one a day, or when it asks for other collections."""
         device = head.devices.get(self.device_id)
@@ -158,25 +196,15 @@ class _Caller(NamedTuple):
         )
 
 
-async def _note(store: Store, user_id: str, caller: _Caller) -> Head:
-    _, outcome = await store.update(user_id, (), (), lambda state: Outcome(caller.noted(state.head)))
-    return outcome.head
-
-
-async def _upload(store: Store, request: SyncRequest, caller: _Caller, user_id: str, received: Format) -> Uploaded:
+async def _upload(
+    store: Store, request: SyncRequest, caller: _Caller, user_id: str, received: Format
+) -> tuple[list[Result], Carried]:
+    """Return the results, and what they tell the download."""
     sent = [bytes(raw) for raw in request.changes]
     if sum(map(len, sent)) > _CHECKED_INLINE_BYTES:
         results, good = await asyncio.to_thread(_checked, sent, received)
     else:
         results, good = _checked(sent, received)
-    carried: dict[Key, list[Change]] = {}
-    for _, change in good:
-        carried.setdefault(change.key, []).append(change)
-    if not sent:
-        head = await store.head(user_id)
-        if head is None or request.device_id not in head.devices:
-            raise UnknownDevice(request.device_id)
-        return Uploaded([], head, Carried(head, [], has_restamped=False, changes=carried))
 
     def entry(index: int, result: Result) -> Rejected:
         return quarantine.entry(sent[index], received, result, device_id=caller.device_id, now_ms=caller.now_ms)
@@ -184,7 +212,7 @@ async def _upload(store: Store, request: SyncRequest, caller: _Caller, user_id: 
     # With the first step, which commits them with what they came with.
     malformed = [entry(index, result) for index, result in enumerate(results) if result is not None]
     stamps = {change.stamp for _, change in good}
-    remaining = sorted(carried)
+    remaining = sorted({change.key for _, change in good})
     first: Head | None = None
     newest: Head | None = None
     delta: list[Document] | None = []
@@ -203,11 +231,7 @@ async def _upload(store: Store, request: SyncRequest, caller: _Caller, user_id: 
                     rejected.append(entry(index, result))
                 elif head.quarantined_bytes:
                     accepted.append(change.id)
-            if not rejected and not accepted:
-                return outcome
-            size_bytes = sum(one.size_bytes for one in rejected)
-            head = replace(outcome.head, quarantined_bytes=outcome.head.quarantined_bytes + size_bytes)
-            return outcome._replace(head=head, rejected=rejected, accepted=accepted)
+            return outcome._replace(rejected=rejected, accepted=accepted)
 
         state, outcome = await store.update(user_id, remaining, stamps, step)
         covered = set(state.keys)
@@ -224,8 +248,13 @@ async def _upload(store: Store, request: SyncRequest, caller: _Caller, user_id: 
     if first is None:
         raise AssertionError("There was a step.")
     complete = _complete(results)
+    # A change that was refused as a whole is no answer to what the server holds of it already.
+    standing: dict[Key, list[Change]] = {}
+    for index, change in good:
+        if complete[index].status != "rejected":
+            standing.setdefault(change.key, []).append(change)
     has_restamped = any(result.status == "restamped" for result in complete)
-    return Uploaded(complete, newest, Carried(first, delta, has_restamped, carried))
+    return complete, Carried(first.seq, newest, delta, has_restamped, standing)
 
 
 def _checked(sent: Sequence[bytes], received: Format) -> tuple[list[Result | None], list[tuple[int, Change]]]:

@@ -15,7 +15,7 @@ from sync.changes import Change, Result, Status
 from sync.clock import Stamp
 from sync.conflicts import Conflict
 from sync.document import MAX_DOCUMENT_BYTES, MAX_PATHS, Document, Key, Mark, wins
-from sync.head import Device, Head
+from sync.head import SEEN_EVERY_MS, Device, Head
 from sync.quarantine import Rejected
 from sync.values import Value
 
@@ -42,7 +42,8 @@ class State(NamedTuple):
 class Outcome(NamedTuple):
     """What the store must write, all of it or nothing. `results` are in the order of the changes.
 
-    rejected: entries of the quarantine to add, as `quarantine.to_add` has it; `accepted`: ids of those that leave it.
+    rejected: entries for the quarantine, which the store adds if they are not there, and counts in `head.quarantined_bytes`;
+    `accepted`: ids of entries that leave it, before others are added.
     conflicts: to add; one that is there already is left as it is, unless this one was restored.
     """
 
@@ -57,6 +58,12 @@ class Outcome(NamedTuple):
     @property
     def writes(self) -> bool:
         return bool(self.written or self.restamps or self.rejected or self.conflicts or self.accepted)
+
+    def with_added(self, entries: Sequence[Rejected]) -> "Outcome":
+        """Return the outcome with those of `rejected` that were not in quarantine yet."""
+        size_bytes = sum(entry.size_bytes for entry in entries)
+        head = replace(self.head, quarantined_bytes=self.head.quarantined_bytes + size_bytes)
+        return self._replace(head=head, rejected=entries)
 
 
 def apply(changes: Sequence[Change], state: State, *, now_ms: int) -> Outcome:
@@ -117,7 +124,7 @@ def _holds(device: Device, document: Document, now_ms: int) -> bool:
     return (
         device.presented >= document.seq
         or document.key.collection not in device.collections
-        or device.seen_ms < now_ms - EXPIRED_AFTER_MS
+        or device.seen_ms < now_ms - EXPIRED_AFTER_MS - SEEN_EVERY_MS
     )
 
 

@@ -1,6 +1,6 @@
 """What was refused is kept, as it came, for its user and for support: to be looked at, and to be tried again."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Final
 from uuid import UUID
@@ -51,22 +51,28 @@ def entry(raw: bytes, format: Format, result: Result, *, device_id: str, now_ms:
     )
 
 
-def to_add(entry: Rejected, held: Mapping[str, Rejected]) -> Rejected | None:
-    """Return the entry as it is to be added to those held; None: it is there already.
+def added(entries: Iterable[Rejected], held: Mapping[str, Rejected]) -> list[Rejected]:
+    """Return those that are not held yet, as they are to be added."""
+    found: dict[str, Rejected] = {}
+    for entry in entries:
+        if (one := _to_add(entry, {**held, **found} if found else held)) is not None:
+            found[one.id] = one
+    return list(found.values())
 
-    Another change of a name that is taken, which no honest device sends, is named by its content.
-    """
-    for one in (entry, replace(entry, id=_named_by_content(entry.raw))):
-        other = held.get(one.id)
+
+def _to_add(entry: Rejected, held: Mapping[str, Rejected]) -> Rejected | None:
+    """None: it is there already. Another change of a name that is taken, which no honest device sends, is named by its content."""
+    for name in names(entry):
+        other = held.get(name)
         if other is None:
-            return one
-        if _content(other) == _content(one):
-            return None
+            return replace(entry, id=name)
+        if _content(other) == _content(entry):
+            break
     return None
 
 
 def names(entry: Rejected) -> tuple[str, str]:
-    """The ids under which `to_add` looks."""
+    """The ids under which it may be held."""
     return entry.id, _named_by_content(entry.raw)
 
 

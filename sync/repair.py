@@ -20,23 +20,23 @@ class Fetched(NamedTuple):
 async def digests(store: Store, user_id: str, collection: str) -> list[int]:
     """Return the sum of each bucket, taken over the documents as they are. Raises StoreUnavailable."""
     sums = [0] * digest.BUCKETS
-    head = await store.head(user_id)
-    upto = 0 if head is None else head.seq
-    async for document in store.in_bucket(user_id, collection, None, after=0, upto=upto):
-        sums[digest.bucket_of(document.key.id)] += digest.of(document)
+    async with store.view(user_id) as view:
+        if view is not None:
+            async for document in view.in_bucket(collection, None, after=0):
+                sums[digest.bucket_of(document.key.id)] += digest.of(document)
     return [one % digest.MODULUS for one in sums]
 
 
 async def fetch(store: Store, user_id: str, collection: str, bucket: int, *, after: int, answered: Format) -> Fetched:
     """Return the next documents of a bucket, in order of their sequences, as many as a page of a download has.
 
-    One that is written meanwhile comes again, on a later page or with the next round trip. Raises StoreUnavailable.
+    One that is written between two pages comes again, on a later page or with the next round trip. Raises StoreUnavailable.
     """
-    head = await store.head(user_id)
     page = Page(MAX_LIMIT, answered)
-    if head is not None:
-        async for document in store.in_bucket(user_id, collection, bucket, after=after, upto=head.seq):
-            if not page.takes(document, began=0):
-                return Fetched(page.documents, after)
-            after = document.seq
+    async with store.view(user_id, at_least=after) as view:
+        if view is not None:
+            async for document in view.in_bucket(collection, bucket, after=after):
+                if not page.takes(document, began=0):
+                    return Fetched(page.documents, after)
+                after = document.seq
     return Fetched(page.documents, None)

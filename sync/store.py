@@ -1,6 +1,7 @@
 """The port to an account's documents. Adapters: `store_mongo` (production), `store_memory` (simulation)."""
 
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
 from sync.clock import Stamp
@@ -14,6 +15,35 @@ Step = Callable[[State], Outcome]
 class Tombstone(NamedTuple):
     key: Key
     deleted_ms: int
+
+
+class View(Protocol):
+    """An account as it was at one moment: the head and every document read belong together, however long the reading takes.
+
+    So nothing moves while a page is read: a document that is written meanwhile is seen as it was before, where it was before.
+    """
+
+    @property
+    def head(self) -> Head: ...
+
+    def changed(
+        self, collections: Collection[str], *, after: int, upto: int, snapshot: bool = False
+    ) -> AsyncIterator[Document]:
+        """Give the documents with after < seq <= upto in order of seq, in the given collections.
+
+        In a `snapshot` the newest comes first, and what was purged is left out.
+        """
+        ...
+
+    async def count_changed(
+        self, collections: Collection[str], *, after: int, upto: int, snapshot: bool = False
+    ) -> int:
+        """Count what `changed` would give."""
+        ...
+
+    def in_bucket(self, collection: str, bucket: int | None, *, after: int) -> AsyncIterator[Document]:
+        """As `changed`, without what was purged, and of one of the collection's buckets (`digest.bucket_of`), or of all."""
+        ...
 
 
 class Store(Protocol):
@@ -40,10 +70,15 @@ class Store(Protocol):
         """The device may not sync any more; its replica number stays taken. Unknown devices are no error."""
         ...
 
-    async def head(self, user_id: str, *, surely_newest: bool = False) -> Head | None:
-        """None: no device was ever registered.
+    async def head(self, user_id: str) -> Head | None:
+        """None: no device was ever registered."""
+        ...
 
-        Just after an election a head may be read that is older than one read before; `surely_newest` waits until it is not.
+    def view(self, user_id: str, *, at_least: int = 0) -> AbstractAsyncContextManager[View | None]:
+        """The account as it is now, after everything that `update` returned before. None: no device was ever registered.
+
+        Just after an election a server may show less than was acknowledged. Where the newest sequence is below `at_least`,
+        which the caller knows to have been given, it is waited until that is not so, or sure (of a restored server).
         """
         ...
 
@@ -59,27 +94,6 @@ class Store(Protocol):
         ...
 
     async def document(self, user_id: str, key: Key) -> Document | None: ...
-
-    def changed(
-        self, user_id: str, collections: Collection[str], *, after: int, upto: int, snapshot: bool = False
-    ) -> AsyncIterator[Document]:
-        """Give the documents with after < seq <= upto in order of seq, as they are now, in the given collections.
-
-        In a `snapshot` the newest comes first, and what was purged is left out.
-        """
-        ...
-
-    async def count_changed(
-        self, user_id: str, collections: Collection[str], *, after: int, upto: int, snapshot: bool = False
-    ) -> int:
-        """Count what `changed` would give."""
-        ...
-
-    def in_bucket(
-        self, user_id: str, collection: str, bucket: int | None, *, after: int, upto: int
-    ) -> AsyncIterator[Document]:
-        """As `changed`, without what was purged, and of one of the collection's buckets (`digest.bucket_of`), or of all."""
-        ...
 
     async def tombstones(self, user_id: str, *, limit: int) -> list[Tombstone]:
         """Return the deleted documents that are not purged, the first deleted first."""

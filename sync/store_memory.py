@@ -2,7 +2,8 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from random import Random
 from typing import Final
 
@@ -72,7 +73,7 @@ class MemoryStore:
             devices = {name: device for name, device in account.head.devices.items() if name != device_id}
             account.head = replace(account.head, devices=devices)
 
-    async def head(self, user_id: str, *, surely_newest: bool = False) -> Head | None:  # noqa: ARG002 - always is
+    async def head(self, user_id: str) -> Head | None:
         return self._account(user_id).head
 
     async def update(
@@ -85,14 +86,14 @@ class MemoryStore:
             restamps = {stamp: account.restamps[stamp] for stamp in stamps if stamp in account.restamps}
             state = State(head, keys, found, restamps)
             outcome = step(state)
+            for entry_id in outcome.accepted:
+                account.rejected.pop(entry_id, None)
+            if outcome.rejected:
+                outcome = outcome.with_added(quarantine.added(outcome.rejected, account.rejected))
+            account.rejected.update({entry.id: entry for entry in outcome.rejected})
             account.head = outcome.head
             account.documents.update({document.key: document for document in outcome.written})
             account.restamps.update(outcome.restamps)
-            for entry_id in outcome.accepted:
-                account.rejected.pop(entry_id, None)
-            for entry in outcome.rejected:
-                if (added := quarantine.to_add(entry, account.rejected)) is not None:
-                    account.rejected[added.id] = added
             for conflict in outcome.conflicts:
                 if conflict.restored_ms or conflict.id not in account.conflicts:
                     account.conflicts[conflict.id] = conflict
@@ -102,31 +103,10 @@ class MemoryStore:
         found = self._account(user_id).documents.get(key)
         return None if found is None else found.copy()
 
-    async def changed(
-        self, user_id: str, collections: Collection[str], *, after: int, upto: int, snapshot: bool = False
-    ) -> AsyncIterator[Document]:
-        found = self._changed(user_id, collections, after, upto, snapshot=snapshot)
-        for document in sorted(found, key=_sequence, reverse=snapshot):
-            yield document.copy()
-
-    async def count_changed(
-        self, user_id: str, collections: Collection[str], *, after: int, upto: int, snapshot: bool = False
-    ) -> int:
-        return len(self._changed(user_id, collections, after, upto, snapshot=snapshot))
-
-    async def in_bucket(
-        self, user_id: str, collection: str, bucket: int | None, *, after: int, upto: int
-    ) -> AsyncIterator[Document]:
-        for document in sorted(self._changed(user_id, [collection], after, upto, snapshot=True), key=_sequence):
-            if bucket is None or bucket_of(document.key.id) == bucket:
-                yield document.copy()
-
-    def _changed(
-        self, user_id: str, collections: Collection[str], after: int, upto: int, *, snapshot: bool
-    ) -> list[Document]:
-        documents = self._account(user_id).documents.values()
-        wanted = (d for d in documents if after < d.seq <= upto and d.key.collection in collections)
-        return [document for document in wanted if not (snapshot and document.purged)]
+    @asynccontextmanager
+    async def view(self, user_id: str, *, at_least: int = 0) -> AsyncIterator["MemoryView | None"]:  # noqa: ARG002
+        account = self._account(user_id)
+        yield None if account.head is None else MemoryView(account.head, account.documents.copy())
 
     async def tombstones(self, user_id: str, *, limit: int) -> list[Tombstone]:
         documents = self._account(user_id).documents.values()
@@ -185,6 +165,36 @@ class MemoryStore:
         entries = self._account(user_id).rejected.values()
         newest_first = sorted(entries, key=lambda entry: (entry.received_ms, entry.id), reverse=True)
         return [one for one in newest_first if below is None or (one.received_ms, one.id) < below]
+
+
+class MemoryView:
+    """Documents that are stored are never altered, only replaced."""
+
+    def __init__(self, head: Head, documents: Mapping[Key, Document]) -> None:
+        self.head = head
+        self._documents = documents
+
+    async def changed(
+        self, collections: Collection[str], *, after: int, upto: int, snapshot: bool = False
+    ) -> AsyncIterator[Document]:
+        found = self._changed(collections, after, upto, snapshot=snapshot)
+        for document in sorted(found, key=_sequence, reverse=snapshot):
+            yield document.copy()
+
+    async def count_changed(
+        self, collections: Collection[str], *, after: int, upto: int, snapshot: bool = False
+    ) -> int:
+        return len(self._changed(collections, after, upto, snapshot=snapshot))
+
+    async def in_bucket(self, collection: str, bucket: int | None, *, after: int) -> AsyncIterator[Document]:
+        for document in sorted(self._changed([collection], after, self.head.seq, snapshot=True), key=_sequence):
+            if bucket is None or bucket_of(document.key.id) == bucket:
+                yield document.copy()
+
+    def _changed(self, collections: Collection[str], after: int, upto: int, *, snapshot: bool) -> list[Document]:
+        documents = self._documents.values()
+        wanted = (d for d in documents if after < d.seq <= upto and d.key.collection in collections)
+        return [document for document in wanted if not (snapshot and document.purged)]
 
 
 def _sequence(document: Document) -> int:

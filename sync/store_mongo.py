@@ -9,6 +9,7 @@ A transaction ends by deleting and inserting whatever changed, the head among it
 
 import secrets
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any, Final
 
@@ -30,9 +31,10 @@ from sync.errors_mongo import translated
 from sync.head import MAX_DEVICES, Device, Head
 from sync.merge import Outcome, State
 from sync.quarantine import Rejected
-from sync.records_mongo import PURGED, REJECTED, TOMBSTONES, Record
+from sync.records_mongo import CONFLICTS, REJECTED, TOMBSTONES, Record
 from sync.store import Step, Tombstone
 from sync.transactions_mongo import DURABLE, Line, NoHead
+from sync.view_mongo import MongoView
 
 RECORDS: Final = "sync_records"
 EPOCHS: Final = "sync_epochs"
@@ -68,7 +70,6 @@ _RECORD_BYTES: Final = (
     20_000  # of any other record but a rejected change: a conflict's two values have 16 KiB at most mostly
 )
 
-_PAGE_RECORDS: Final = 200  # of 1 to 2 KB: a few network reads for a page, and little read in vain when a page fills up
 _REMOVED_AT_ONCE: Final = 1_000
 
 _EPOCH_BITS: Final = 31
@@ -81,6 +82,8 @@ class MongoStore:
         self._database = database
         self._records = database.get_collection(RECORDS, write_concern=DURABLE, read_concern=_MAJORITY)
         self._transacted = database.get_collection(RECORDS)
+        self._client = database.client
+        self._snapshots = database.get_collection(RECORDS, read_concern=ReadConcern())
         self._epochs = database.get_collection(EPOCHS, write_concern=DURABLE, read_concern=_MAJORITY)
         self._line = Line(self._transacted, self._make_head)
         self._common_epoch = 0
@@ -113,12 +116,27 @@ class MongoStore:
 
         await self._line.run(user_id, work)
 
-    async def head(self, user_id: str, *, surely_newest: bool = False) -> Head | None:
-        collection = self._records.with_options(read_concern=_LINEARIZABLE) if surely_newest else self._records
+    async def head(self, user_id: str) -> Head | None:
         with translated():
             await self._read_common_epoch()
-            record = await collection.find_one({"_id": records.head_id(user_id), "user_id": user_id})
+            record = await self._records.find_one({"_id": records.head_id(user_id), "user_id": user_id})
         return None if record is None else self._head(record)
+
+    @asynccontextmanager
+    async def view(self, user_id: str, *, at_least: int = 0) -> AsyncIterator[MongoView | None]:
+        mine = {"_id": records.head_id(user_id), "user_id": user_id}
+        with translated():
+            await self._read_common_epoch()
+            async with self._client.start_session(snapshot=True) as session:
+                record = await self._snapshots.find_one(mine, hint="_id_", session=session)
+                if record is None or record.get("newest", at_least) >= at_least:
+                    yield None if record is None else MongoView(self._snapshots, session, user_id, self._head(record))
+                    return
+            surely_newest = self._records.with_options(read_concern=_LINEARIZABLE)
+            await surely_newest.find_one(mine)  # waits until this primary is sure, and shows all that it has
+            async with self._client.start_session(snapshot=True) as session:
+                record = await self._snapshots.find_one(mine, hint="_id_", session=session)
+                yield None if record is None else MongoView(self._snapshots, session, user_id, self._head(record))
 
     async def update(
         self, user_id: str, keys: Sequence[Key], stamps: Collection[Stamp], step: Step
@@ -133,6 +151,8 @@ class MongoStore:
             restamps = await self._read_restamps(user_id, stamps, head, session)
             state = State(head, keys[:covered], documents, restamps)
             outcome = step(state)
+            if outcome.rejected or outcome.conflicts:
+                outcome = await self._without_known(user_id, outcome, session)
             if outcome.writes or outcome.head != head:
                 await self._write(user_id, outcome, documents, session)
             return state, outcome
@@ -184,17 +204,17 @@ class MongoStore:
         gone = [records.document_id(user_id, document.key) for document in outcome.written if document.key in stored]
         gone += [records.rejected_id(user_id, entry_id) for entry_id in outcome.accepted]
         gone += [records.conflict_id(user_id, one.id) for one in outcome.conflicts if one.restored_ms]
-        log = await self._log(user_id, outcome, session) if outcome.rejected or outcome.conflicts else []
         made = [records.of_document(user_id, document) for document in outcome.written]
         made += [records.of_restamp(user_id, old, new) for old, new in outcome.restamps.items()]
-        made += log
+        made += [records.of_rejected(user_id, entry) for entry in outcome.rejected]
+        made += [records.of_conflict(user_id, conflict) for conflict in outcome.conflicts]
         most_bytes = sum(document.most_bytes + _MARK_BYTES * len(document.values) for document in outcome.written)
         most_bytes += sum(entry.size_bytes for entry in outcome.rejected)
         most_bytes += _RECORD_BYTES * (len(outcome.restamps) + len(outcome.conflicts))
         await self._replace(user_id, outcome.head, gone, made, session, most_bytes=most_bytes)
 
-    async def _log(self, user_id: str, outcome: Outcome, session: AsyncClientSession) -> list[Record]:
-        """Return the entries that are not there yet, one of each id."""
+    async def _without_known(self, user_id: str, outcome: Outcome, session: AsyncClientSession) -> Outcome:
+        """Return the outcome without the refused changes and conflicts that are there already."""
         ids = {records.rejected_id(user_id, name) for entry in outcome.rejected for name in quarantine.names(entry)}
         ids |= {records.conflict_id(user_id, conflict.id) for conflict in outcome.conflicts}
         cursor = self._transacted.find(
@@ -203,20 +223,13 @@ class MongoStore:
         held: dict[str, Rejected] = {}
         known: set[str] = set()
         async for record in cursor:
-            if record["log"] == REJECTED:
-                entry = records.rejected(record)
-                held[entry.id] = entry
-            else:
-                known.add(records.entry_id(record))
-        made = []
-        for entry_id in outcome.accepted:
-            held.pop(entry_id, None)
-        for entry in outcome.rejected:
-            if (added := quarantine.to_add(entry, held)) is not None:
-                held[added.id] = added
-                made.append(records.of_rejected(user_id, added))
-        conflicts = {one.id: one for one in outcome.conflicts if one.restored_ms or one.id not in known}
-        return made + [records.of_conflict(user_id, one) for one in conflicts.values()]
+            name = records.entry_id(record)
+            if record["log"] == CONFLICTS:
+                known.add(name)
+            elif name not in outcome.accepted:
+                held[name] = records.rejected(record)
+        new = [one for one in outcome.conflicts if one.restored_ms or one.id not in known]
+        return outcome.with_added(quarantine.added(outcome.rejected, held))._replace(conflicts=new)
 
     async def _replace(
         self,
@@ -247,36 +260,6 @@ class MongoStore:
         with translated():
             record = await self._records.find_one({"_id": records.document_id(user_id, key), "user_id": user_id})
         return None if record is None else records.document(record)
-
-    async def changed(
-        self, user_id: str, collections: Collection[str], *, after: int, upto: int, snapshot: bool = False
-    ) -> AsyncIterator[Document]:
-        wanted = _feed_filter(user_id, collections, after, upto, snapshot=snapshot)
-        async for document in self._feed(wanted, DESCENDING if snapshot else ASCENDING):
-            yield document
-
-    async def in_bucket(
-        self, user_id: str, collection: str, bucket: int | None, *, after: int, upto: int
-    ) -> AsyncIterator[Document]:
-        wanted = _feed_filter(user_id, [collection], after, upto, snapshot=True)
-        if bucket is not None:
-            wanted["bucket"] = bucket
-        async for document in self._feed(wanted, ASCENDING):
-            yield document
-
-    async def _feed(self, wanted: Mapping[str, Any], direction: int) -> AsyncIterator[Document]:
-        cursor = self._records.find(wanted, sort=[("seq", direction)], hint="feed", batch_size=_PAGE_RECORDS)
-        with translated():
-            async with cursor:
-                async for record in cursor:
-                    yield records.document(record)
-
-    async def count_changed(
-        self, user_id: str, collections: Collection[str], *, after: int, upto: int, snapshot: bool = False
-    ) -> int:
-        wanted = _feed_filter(user_id, collections, after, upto, snapshot=snapshot)
-        with translated():
-            return await self._records.count_documents(wanted, hint="feed")
 
     async def tombstones(self, user_id: str, *, limit: int) -> list[Tombstone]:
         cursor = self._records.find(
@@ -379,10 +362,3 @@ def _batches(made: Sequence[Mapping[str, Any]], most_bytes: int) -> Iterator[Seq
         batch.append(RawBSONDocument(encoded))
         size_bytes += len(encoded)
     yield batch
-
-
-def _feed_filter(
-    user_id: str, collections: Collection[str], after: int, upto: int, *, snapshot: bool
-) -> dict[str, Any]:
-    wanted = [*collections] if snapshot else [*collections, *(f"{name}{PURGED}" for name in collections)]
-    return {"user_id": user_id, "seq": {"$gt": after, "$lte": upto}, "collection": {"$in": wanted}}

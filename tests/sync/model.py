@@ -1,7 +1,7 @@
 """What the tests of sync share: generators, requests, and the ledger of what an honest device was told."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,8 +12,9 @@ from sync import clock, document, exchange, values
 from sync.changes import Change, Format, SyncRequest
 from sync.clock import Stamp
 from sync.document import Document, Key, Mark
+from sync.merge import Outcome, State
 from sync.schema import COLLECTIONS
-from sync.store import Store
+from sync.store import Step, Store
 from sync.values import Value
 
 NOW_MS = 1_767_225_600_000  # 2026-01-01
@@ -98,6 +99,28 @@ async def trip(
     return decoded
 
 
+class Passing:
+    """A store that hands everything on: what a test's own store begins with."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.register_device = store.register_device
+        self.forget_device = store.forget_device
+        self.head = store.head
+        self.view = store.view
+        self.document = store.document
+        self.tombstones = store.tombstones
+        self.trim_rejected = store.trim_rejected
+        self.bump_epoch = store.bump_epoch
+        self.bump_all_epochs = store.bump_all_epochs
+        self.erase = store.erase
+
+    async def update(
+        self, user_id: str, keys: Sequence[Key], stamps: Collection[Stamp], step: Step
+    ) -> tuple[State, Outcome]:
+        return await self._store.update(user_id, keys, stamps, step)
+
+
 class Ledger:
     """What a device knows from answers alone: every register it was given, and each document's sequences."""
 
@@ -132,10 +155,10 @@ class Ledger:
 
 
 async def stored(store: Store, user_id: str) -> dict[Key, Document]:
-    head = await store.head(user_id)
-    upto = 0 if head is None else head.seq
-    found = store.changed(user_id, list(COLLECTIONS), after=0, upto=upto)
-    return {found_one.key: found_one async for found_one in found}
+    async with store.view(user_id) as view:
+        if view is None:
+            return {}
+        return {one.key: one async for one in view.changed(list(COLLECTIONS), after=0, upto=view.head.seq)}
 
 
 async def stored_registers(store: Store, user_id: str) -> dict[Key, dict[str, tuple[Value, Stamp]]]:

@@ -16,17 +16,16 @@ import pytest
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
-from sync import cursor, store_mongo
+from sync import cursor, records_mongo
 from sync.clock import Stamp
 from sync.document import Key
 from sync.merge import Outcome, State
 from sync.replica import Replica
-from sync.schema import COLLECTIONS
 from sync.store import Step, Store
 from sync.store_memory import MemoryStore
 from sync.store_mongo import RECORDS, MongoStore
 from sync.values import Value
-from tests.sync.model import CURSOR_KEY, NOW_MS, Ledger, comparable, new_id, stored, stored_registers, trip
+from tests.sync.model import CURSOR_KEY, NOW_MS, Ledger, Passing, comparable, new_id, stored, stored_registers, trip
 
 # Round trips of each of the two writing devices; the reading one makes about as many as one of them.
 ROUNDS = 2_000
@@ -41,22 +40,17 @@ class Written(NamedTuple):
     seq: int
 
 
-class Recorded:
+class Recorded(Passing):
     """A store that remembers what its updates committed."""
 
     def __init__(self, store: Store, history: list[Written]) -> None:
-        self._store = store
+        super().__init__(store)
         self._history = history
-        self.register_device = store.register_device
-        self.forget_device = store.forget_device
-        self.head = store.head
-        self.changed = store.changed
-        self.count_changed = store.count_changed
 
     async def update(
         self, user_id: str, keys: Sequence[Key], stamps: Collection[Stamp], step: Step
     ) -> tuple[State, Outcome]:
-        state, outcome = await self._store.update(user_id, keys, stamps, step)
+        state, outcome = await super().update(user_id, keys, stamps, step)
         for document in outcome.written:
             for path in document.values:
                 mark = document.mark(path)
@@ -254,17 +248,13 @@ class PublishesEarly(MongoStore):
         async with self.lane:
             head = await self.head(user_id)
             assert head is not None
-            found = self.changed(user_id, list(COLLECTIONS), after=0, upto=head.seq)
-            documents = {document.key: document async for document in found if document.key in keys}
+            documents = {key: document for key, document in (await stored(self, user_id)).items() if key in keys}
             state = State(head, keys, documents, {})
             outcome = step(state)
-            after = outcome.head
-            await self._records.update_one(
-                {"_id": f"{user_id}/head", "user_id": user_id},
-                {"$set": {"newest": after.seq, "clock": after.clock, "restamped": after.restamped}},
-            )
+            which = {"_id": f"{user_id}/.head", "user_id": user_id}
+            await self._records.replace_one(which, records_mongo.of_head(user_id, outcome.head))
             for document in outcome.written:
-                record = store_mongo._record(user_id, document)
+                record = records_mongo.of_document(user_id, document)
                 which = {"_id": record["_id"], "user_id": user_id}
                 await self._records.replace_one(which, record, upsert=True)
             return state, outcome
@@ -275,6 +265,6 @@ async def test_a_store_that_publishes_sequences_early_is_found_out(
 ) -> None:
     ran = await run([PublishesEarly(database) for database in processes], rounds=BROKEN_ROUNDS, seed=2)
     assert missing(ran.history, ran.checkpoints) != []
-    assert await processes[0][RECORDS].count_documents({"user_id": ran.user_id}) == 5
+    assert await processes[0][RECORDS].count_documents({"user_id": ran.user_id}) == 6
     registers = await stored_registers(MongoStore(processes[0]), ran.user_id)
     assert len(registers) == 4

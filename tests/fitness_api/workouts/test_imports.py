@@ -17,7 +17,7 @@ from fitness_api.workouts.import_store import ImportRecord
 from fitness_api.workouts.import_store_mongo import MongoImportStore
 from fitness_api.workouts.imports import MAX_LAPS, Imported, position, title
 from sync import exchange, tracks
-from sync.document import Document, read
+from sync.document import Document, Key, read
 from sync.errors import StoreUnavailable
 from sync.store_mongo import MongoStore
 from sync.track_store import Stored

@@ -1,0 +1,68 @@
+"""What a snapshot session reads of one account."""
+
+from collections.abc import AsyncIterator, Collection, Mapping
+from typing import Any, Final
+
+from pymongo import ASCENDING, DESCENDING
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.collection import AsyncCollection
+
+from sync import records_mongo as records
+from sync.document import Document
+from sync.errors_mongo import translated
+from sync.head import Head
+from sync.records_mongo import PURGED, Record
+
+_PAGE_RECORDS: Final = 200  # of 1 to 2 KB: a few network reads for a page, and little read in vain when a page fills up
+
+
+class MongoView:
+    """Reads of one snapshot session. MongoDB keeps a snapshot for five minutes; a page takes a second at most."""
+
+    def __init__(
+        self, collection: AsyncCollection[Record], session: AsyncClientSession, user_id: str, head: Head
+    ) -> None:
+        self.head = head
+        self._records = collection
+        self._session = session
+        self._user_id = user_id
+
+    async def changed(
+        self, collections: Collection[str], *, after: int, upto: int, snapshot: bool = False
+    ) -> AsyncIterator[Document]:
+        wanted = self._filter(collections, after, upto, snapshot=snapshot)
+        async for document in self._feed(wanted, DESCENDING if snapshot else ASCENDING):
+            yield document
+
+    async def in_bucket(self, collection: str, bucket: int | None, *, after: int) -> AsyncIterator[Document]:
+        wanted = self._filter([collection], after, self.head.seq, snapshot=True)
+        if bucket is not None:
+            wanted["bucket"] = bucket
+        async for document in self._feed(wanted, ASCENDING):
+            yield document
+
+    async def _feed(self, wanted: Mapping[str, Any], direction: int) -> AsyncIterator[Document]:
+        cursor = self._records.find(
+            wanted, sort=[("seq", direction)], hint="feed", batch_size=_PAGE_RECORDS, session=self._session
+        )
+        with translated():
+            async with cursor:
+                async for record in cursor:
+                    yield records.document(record)
+
+    async def count_changed(
+        self, collections: Collection[str], *, after: int, upto: int, snapshot: bool = False
+    ) -> int:
+        wanted = self._filter(collections, after, upto, snapshot=snapshot)
+        with translated():
+            return await self._records.count_documents(wanted, hint="feed", session=self._session)
+
+    def _filter(self, collections: Collection[str], after: int, upto: int, *, snapshot: bool) -> dict[str, Any]:
+        wanted = [*collections] if snapshot else [*collections, *(f"{name}{PURGED}" for name in collections)]
+        return {"user_id": self._user_id, "seq": {"$gt": after, "$lte": upto}, "collection": {"$in": wanted}}
+
+
+class _Found(list[Record]):
+    """Records of one reply; `has_more`: there are others that did not fit into it."""
+
+    has_more = False
