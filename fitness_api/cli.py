@@ -1,4 +1,4 @@
-"""The command line: `fitness-api serve | migrate | up | demo`.
+"""The command line: `fitness-api serve | migrate | epoch | up | demo`.
 
 Each command imports what it needs itself, so that --help answers at once and a bad setting is told before anything
 is loaded.
@@ -70,6 +70,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--dry-run", action="store_true", help="show what would be made")
     command.set_defaults(run=_migrate)
+
+    command = commands.add_parser(
+        "epoch",
+        help="after a restore: make devices start anew",
+        description="Makes every device take a snapshot and bring back what the restored database lacks. To be run after a restore, "
+        "before the gateways serve; see docs/operations.md.",
+    )
+    command.add_argument("action", choices=("bump",))
+    command.add_argument("--account", metavar="USER_ID", help="only this account's devices (default: all)")
+    command.set_defaults(run=_epoch)
 
     command = commands.add_parser(
         "demo",
@@ -164,6 +174,31 @@ def _migrate(arguments: argparse.Namespace) -> int:
             print(f"would {step}")
     if not steps:
         print("nothing to do")
+    return 0
+
+
+def _epoch(arguments: argparse.Namespace) -> int:
+    settings = from_environment(os.environ)
+
+    from fitness_api.resources import open_resources
+    from sync.errors import AccountDeleted, StoreUnavailable
+
+    async def bump() -> bool:
+        async with open_resources(settings) as resources:
+            if arguments.account is not None:
+                return await resources["sync_store"].bump_epoch(arguments.account)
+            await resources["sync_store"].bump_all_epochs()
+            return True
+
+    try:
+        is_there = asyncio.run(bump())
+    except (AccountDeleted, StoreUnavailable) as error:
+        print(f"fitness-api: {error}", file=sys.stderr)
+        return 1
+    if not is_there:
+        print(f"fitness-api: no device of {arguments.account} ever synced.", file=sys.stderr)
+        return 1
+    print("Every device's cursor is foreign now: its next round trip is answered by a reset.")
     return 0
 
 

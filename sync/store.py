@@ -103,8 +103,8 @@ class Store(Protocol):
         """Remove the oldest entries of the quarantine beyond so many bytes, and note what is left. Return the head after it."""
         ...
 
-    async def bump_epoch(self, user_id: str) -> None:
-        """Make every cursor of the account foreign. An account without a head has none."""
+    async def bump_epoch(self, user_id: str) -> bool:
+        """Make every cursor of the account foreign. False: there is no such account, or no device of it."""
         ...
 
     async def bump_all_epochs(self) -> None:

@@ -113,9 +113,12 @@ class MemoryStore:
         found = [Tombstone(document.key, document.deleted_ms) for document in documents if document.deleted_ms]
         return sorted(found, key=lambda tombstone: (tombstone.deleted_ms, tombstone.key))[:limit]
 
-    async def bump_epoch(self, user_id: str) -> None:
+    async def bump_epoch(self, user_id: str) -> bool:
         account = self._account(user_id)
-        account.head = replace(self._made_head(account), epoch=self._dice.getrandbits(31))
+        if account.head is None:
+            return False
+        account.head = replace(account.head, epoch=self._dice.getrandbits(31))
+        return True
 
     async def bump_all_epochs(self) -> None:
         for user_id, account in self._accounts.items():

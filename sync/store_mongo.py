@@ -293,12 +293,16 @@ class MongoStore:
         )
         return outcome.head
 
-    async def bump_epoch(self, user_id: str) -> None:
+    async def bump_epoch(self, user_id: str) -> bool:
+        if await self.head(user_id) is None:
+            return False
+
         async def work(session: AsyncClientSession) -> None:
             head, _ = await self._read(user_id, [], session)
             await self._replace(user_id, replace(head, epoch=secrets.randbits(_EPOCH_BITS)), [], [], session)
 
         await self._line.run(user_id, work)
+        return True
 
     async def bump_all_epochs(self) -> None:
         """Drawn, not counted: a backup may hold any number that was used before."""

@@ -6,10 +6,13 @@ import uuid
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pymongo.asynchronous.database import AsyncDatabase
 
 from fitness_api import cli
+from sync.store_mongo import MongoStore
 
 CHECKOUT = Path(cli.__file__).parents[1]
 KEY = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
@@ -35,11 +38,11 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 def test_help_lists_every_command() -> None:
     answer = fitness_api("--help")
     assert answer.returncode == 0
-    for command in ("up", "serve", "migrate", "demo", "FITNESS_MONGO_URL"):
+    for command in ("up", "serve", "migrate", "epoch", "demo", "FITNESS_MONGO_URL"):
         assert command in answer.stdout
 
 
-@pytest.mark.parametrize("command", ["up", "serve", "migrate", "demo"])
+@pytest.mark.parametrize("command", ["up", "serve", "migrate", "epoch", "demo"])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main([command, "--help"])
@@ -101,3 +104,28 @@ def test_a_database_that_does_not_answer_is_one_line() -> None:
     assert answer.returncode == 1
     assert answer.stderr.startswith("fitness-api: MongoDB: 127.0.0.1:9: ")
     assert "Traceback" not in answer.stderr
+
+
+async def test_bumping_the_epoch_makes_cursors_foreign(
+    mongo_url: str, redis_url: str, database: AsyncDatabase[dict[str, Any]]
+) -> None:
+    store, users = MongoStore(database), [str(uuid.uuid4()) for _ in range(2)]
+    for user_id in users:
+        await store.register_device(user_id, str(uuid.uuid4()))
+
+    async def epochs() -> list[int]:
+        heads = [await MongoStore(database).head(user_id) for user_id in users]
+        return [head.epoch for head in heads if head is not None]
+
+    def bump(*arguments: str) -> subprocess.CompletedProcess[str]:
+        settings = {"mongo_url": mongo_url, "redis_url": redis_url, "mongo_database": database.name, "master_key": KEY}
+        return fitness_api("epoch", "bump", *arguments, **settings)
+
+    before = await epochs()
+    assert bump("--account", users[0]).returncode == 0
+    after_one = await epochs()
+    assert (after_one[0] != before[0], after_one[1]) == (True, before[1])
+    assert bump().returncode == 0
+    assert not {*await epochs()} & {*before, *after_one}
+    unknown = bump("--account", str(uuid.uuid4()))
+    assert (unknown.returncode, "ever synced" in unknown.stderr) == (1, True)
