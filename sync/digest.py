@@ -19,13 +19,23 @@ BUCKETS: Final = 256
 
 def of_registers(key: Key, registers: Iterable[tuple[str, Stamp]]) -> int:
     """Return the sum over some registers, (path, stamp), of one document."""
-    prefix = f"{key.collection}/{key.id}/"
-    hashes = [sha256(f"{prefix}{path}={stamp:016x}".encode()).digest() for path, stamp in registers]
+    by_stamp: dict[Stamp, list[str]] = {}
+    for path, stamp in registers:
+        by_stamp.setdefault(stamp, []).append(path)
+    return sum(of_paths(key, paths, stamp) for stamp, paths in by_stamp.items()) % MODULUS
+
+
+def of_paths(key: Key, paths: Iterable[str], stamp: Stamp) -> int:
+    """Return the sum over registers of one stamp, which most of a document's have: to format it for each took a third of the time."""
+    prefix, end = f"{key.collection}/{key.id}/", f"={stamp:016x}"
+    hashes = [sha256((prefix + path + end).encode()).digest() for path in paths]
     return int(sum(unpack(">" + "Q24x" * len(hashes), b"".join(hashes)))) % MODULUS
 
 
 def of(document: Document) -> int:
-    return of_registers(document.key, document.stamps())
+    usual = [path for path in document.values if path not in document.marks] if document.marks else document.values
+    others = of_registers(document.key, ((path, mark.stamp) for path, mark in document.marks.items()))
+    return (of_paths(document.key, usual, document.usual.stamp) + others) % MODULUS
 
 
 def changed(before: Document | None, after: Document) -> int:
@@ -35,14 +45,10 @@ def changed(before: Document | None, after: Document) -> int:
     """
     if before is None:
         return of(after)
-    new: list[tuple[str, Stamp]] = []
-    old: list[tuple[str, Stamp]] = []
-    for path, mark in after.marks.items():
-        if mark.seq == after.seq:
-            new.append((path, mark.stamp))
-            if (replaced := before.mark(path)) is not None:
-                old.append((path, replaced.stamp))
-    return (of_registers(after.key, new) - of_registers(after.key, old)) % MODULUS
+    new = [(path, mark) for path, mark in after.marks.items() if mark.seq == after.seq]
+    old = [(path, replaced.stamp) for path, _ in new if (replaced := before.mark(path)) is not None]
+    gained = of_registers(after.key, [(path, mark.stamp) for path, mark in new])
+    return (gained - of_registers(after.key, old)) % MODULUS
 
 
 def bucket_of(document_id: str) -> int:

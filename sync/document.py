@@ -119,14 +119,6 @@ class Document:
             purged=self.purged,
         )
 
-    def stamps(self) -> list[tuple[str, Stamp]]:
-        """Every register's path and stamp."""
-        usual = self.usual.stamp
-        if not self.marks:
-            return [(path, usual) for path in self.values]
-        marks = {path: mark.stamp for path, mark in self.marks.items()}
-        return [(path, marks.get(path, usual)) for path in self.values]
-
     def registers(self) -> dict[str, tuple[Value, Stamp]]:
         """Every register with its stamp: the state that two replicas compare."""
         return {path: (value, self.marks.get(path, self.usual).stamp) for path, value in self.values.items()}

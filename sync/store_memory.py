@@ -57,12 +57,12 @@ class MemoryStore:
         head = self._made_head(account)
         if device_id in head.devices:
             return head.devices[device_id].replica
-        free = [number for number in range(1, MAX_REPLICA + 1) if number not in account.used_replicas]
-        if not free:
+        if len(account.used_replicas) >= MAX_REPLICA:
             raise ReplicasExhausted
         if len(head.devices) >= MAX_DEVICES:
             raise TooManyDevices(limit=MAX_DEVICES)
-        replica = self._dice.choice(free)
+        while (replica := self._dice.randint(1, MAX_REPLICA)) in account.used_replicas:
+            pass
         account.used_replicas.add(replica)
         account.head = head.with_device(device_id, Device(replica))
         return replica
