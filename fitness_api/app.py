@@ -26,6 +26,7 @@ from fitness_api import (
 )
 from fitness_api.bodies import answer_format
 from fitness_api.errors import InsufficientScope, NotFound
+from fitness_api.identity.errors import AccountDeleted
 from fitness_api.middleware import AccessLog, BodylessHead, Compression, RequestIds, SecurityHeaders
 from fitness_api.operation import Media, Operation
 from fitness_api.resources import Resources
@@ -109,9 +110,17 @@ async def _serve(operation: Operation, request: Request[Resources]) -> Response:
     """Check what the operation declares, then call its handler."""
     principal = None
     if operation.login:
-        principal = await request.state["sessions"].authenticate(request.headers.get("authorization"))
+        sessions = request.state["sessions"]
+        try:
+            principal = await sessions.authenticate(request.headers.get("authorization"))
+        except AccountDeleted as deleted:
+            if operation.if_deleted is None:
+                raise
+            return await operation.if_deleted(request, deleted.user_id)
         if operation.scope is not None and operation.scope not in principal.scopes:
             raise InsufficientScope(operation.scope)
+        if operation.recent_login:
+            sessions.require_recent_login(principal)
     for parameter in operation.parameters:
         if parameter.where == "path":
             _check(request.path_params[parameter.name], parameter.type)

@@ -1,4 +1,4 @@
-"""The command line: `fitness-api serve | migrate | epoch | up | demo`.
+"""The command line: `fitness-api serve | migrate | epoch | erase | up | demo`.
 
 Each command imports what it needs itself, so that --help answers at once and a bad setting is told before anything
 is loaded.
@@ -10,9 +10,11 @@ import gc
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from uuid import UUID
 
 from msgspec.structs import fields
 
@@ -80,6 +82,19 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("action", choices=("bump",))
     command.add_argument("--account", metavar="USER_ID", help="only this account's devices (default: all)")
     command.set_defaults(run=_epoch)
+
+    command = commands.add_parser(
+        "erase",
+        help="erase accounts, or finish erasures",
+        description="Erases accounts as DELETE /v1/me does. There is no way back. Running it again does no harm.",
+    )
+    command.add_argument(
+        "--resume", action="store_true", help="finish every erasure that was cut off or waits for its last pass"
+    )
+    command.add_argument(
+        "users", nargs="*", type=UUID, metavar="USER_ID", help="an account to erase, known here or not"
+    )
+    command.set_defaults(run=_erase)
 
     command = commands.add_parser(
         "demo",
@@ -200,6 +215,41 @@ def _epoch(arguments: argparse.Namespace) -> int:
         return 1
     print("Every device's cursor is foreign now: its next round trip is answered by a reset.")
     return 0
+
+
+def _erase(arguments: argparse.Namespace) -> int:
+    if not arguments.resume and not arguments.users:
+        print("fitness-api: name accounts to erase, or --resume.", file=sys.stderr)
+        return USAGE_ERROR
+    settings = from_environment(os.environ)
+
+    from fitness_api import erase
+    from fitness_api.identity.errors import IdentityError
+    from fitness_api.resources import open_resources
+    from sync.errors import SyncError
+
+    left: list[str] = []
+
+    def report(user_id: str, is_done: bool) -> None:
+        print(f"{'erased' if is_done else 'could not erase'} {user_id}")
+        if not is_done:
+            left.append(user_id)
+
+    async def run() -> None:
+        async with open_resources(settings) as resources:
+            now_ms = time.time_ns() // 1_000_000
+            for user_id in map(str, arguments.users):
+                await erase.account(resources["erased"], user_id, now_ms=now_ms)
+                report(user_id, True)
+            if arguments.resume:
+                await erase.resume(resources["erased"], now_ms=now_ms, report=report)
+
+    try:
+        asyncio.run(run())
+    except (IdentityError, SyncError) as error:
+        print(f"fitness-api: {error}", file=sys.stderr)
+        return 1
+    return 1 if left else 0
 
 
 def _demo(arguments: argparse.Namespace) -> int:

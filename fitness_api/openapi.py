@@ -32,7 +32,7 @@ SCOPES: Final[Mapping[str, str]] = {
 
 # What any operation of a kind may answer; an operation lists only its own.
 _WITH_BODY: Final = ("malformed_body", "invalid_body", "body_too_large", "unsupported_media_type")
-_WITH_LOGIN: Final = ("unauthenticated",)
+_WITH_LOGIN: Final = ("unauthenticated", "account_deleted")
 _WITH_STRUCTS: Final = ("not_acceptable",)
 
 _PROBLEM_SCHEMA: Final[Mapping[str, Any]] = {
@@ -232,6 +232,7 @@ def _problems(operation: Operation) -> dict[str, list[Problem]]:
     codes = [*operation.problems]
     if operation.login:
         codes += _WITH_LOGIN + (("insufficient_scope",) if operation.scope else ())
+        codes += ("reauthentication_required",) if operation.recent_login else ()
     if operation.body is not None:
         codes += _WITH_BODY
     if any(answer is not None and not isinstance(answer, Media) for answer in operation.answers.values()):
@@ -273,4 +274,5 @@ def _example(problem: Problem, public_url: str) -> dict[str, Any]:
         "status": problem.status,
         "code": problem.code,
         "request_id": "0190f3a1-6f5e-7c3b-9d0a-3c5f6a7b8c9d",
+        **problem.constants,
     }

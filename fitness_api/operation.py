@@ -32,6 +32,8 @@ class Operation:
 
     `scope` is the OAuth scope a caller's token needs; `login` without a scope takes any valid token.
     `body` is a msgspec type, a `Media`, or None. `answers` maps a status to a msgspec type, a `Media`, or None (empty).
+    `recent_login`: the login, not only the token, must be young. `if_deleted(request, user_id)` serves a token of an account
+    that was erased, which any other operation refuses.
     `problems` lists the problem codes that are this operation's own; those of every operation are left out.
     """
 
@@ -43,6 +45,8 @@ class Operation:
     description: str = ""
     login: bool = False
     scope: str | None = None
+    recent_login: bool = False
+    if_deleted: Callable[..., Awaitable[Response]] | None = None
     parameters: tuple[Parameter, ...] = ()
     body: Any = None
     answers: Mapping[int, Any] = field(default_factory=dict)

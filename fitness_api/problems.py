@@ -1,7 +1,7 @@
 """Exceptions to RFC 9457 problem details: one total table.
 
 Domain errors know nothing of HTTP; this is the only file that gives them a status. To add an error: a Problem (or one that
-is there), a row in PROBLEMS, and the section that a test then asks of docs/protocols/problems.md.
+is there), a row in PROBLEMS, and the section that a test then asks of docs/protocols/problems.md. Long, because it is one table.
 """
 
 import logging
@@ -31,7 +31,8 @@ class Problem:
     """`code` is for programs and never changes; `meaning` and `remedy` are the page that `type` points to.
 
     `members` is the allow-list of extension members: the member's name → the error's attribute, or attributes that become
-    an object. Nothing else of an error leaves the house but its message, and at 500 and above not even that.
+    an object. `constants` are members that say the same each time. Nothing else of an error leaves the house but its message,
+    and at 500 and above not even that.
     """
 
     status: int
@@ -40,6 +41,7 @@ class Problem:
     meaning: str
     remedy: str
     members: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    constants: Mapping[str, Any] = field(default_factory=dict)
     retry_after_s: int | None = None
 
     @property
@@ -133,6 +135,22 @@ TOO_MANY_REQUESTS: Final = Problem(
     meaning="More came than may be served in good time. Nothing was done.",
     remedy="Wait for Retry-After, then send the same request again with jitter.",
     retry_after_s=1,
+)
+REAUTHENTICATION_REQUIRED: Final = Problem(
+    status=401,
+    code="reauthentication_required",
+    title="A recent login is needed",
+    meaning="The token is valid, and its login is too long ago for what cannot be taken back. Refreshing does not make it recent.",
+    remedy="Let the user log in again and send the request with the new token. `max_age_s` is how old a login may be.",
+    members={"max_age_s": "max_age_s"},
+)
+ACCOUNT_DELETED: Final = Problem(
+    status=410,
+    code="account_deleted",
+    title="The account was deleted",
+    meaning="The account that the token was given for was erased, here and everywhere, and does not come back.",
+    remedy="`wipe` is true: remove what the device holds of the account, the unsent changes too, and begin anew at the login.",
+    constants={"wipe": True},
 )
 INVALID_GRANT: Final = Problem(
     status=400,
@@ -272,12 +290,15 @@ PROBLEMS: Final[Mapping[type[Exception], Problem]] = {
     identity.EmailTaken: EMAIL_TAKEN,
     identity.InvalidCredentials: INVALID_CREDENTIALS,
     identity.PasswordHashersBusy: TOO_MANY_REQUESTS,
+    identity.AccountDeleted: ACCOUNT_DELETED,
+    identity.ReauthenticationRequired: REAUTHENTICATION_REQUIRED,
     identity.GrantInvalid: INVALID_GRANT,
     identity.ScopeExceeded: INVALID_SCOPE,
     identity.AccessTokenInvalid: UNAUTHENTICATED,
     identity.SigningKeysUnreadable: INTERNAL_ERROR,  # an operator's fault, never the caller's
     identity.StoreUnavailable: UNAVAILABLE,
     sync.BatchTooLarge: BATCH_TOO_LARGE,
+    sync.AccountDeleted: ACCOUNT_DELETED,
     sync.UnknownDevice: UNKNOWN_DEVICE,
     sync.DocumentFull: DOCUMENT_FULL,
     sync.DocumentPurged: DOCUMENT_PURGED,
@@ -338,6 +359,7 @@ def details(problem: Problem, error: Exception, *, public_url: str, request_id: 
         body["detail"] = str(error)
     if isinstance(error, api.InvalidBody):
         body["errors"] = [{"pointer": wrong.pointer, "detail": wrong.detail} for wrong in error.errors]
+    body |= problem.constants
     for member, source in problem.members.items():
         if isinstance(source, tuple):
             body[member] = {name: getattr(error, name) for name in source}
@@ -360,11 +382,16 @@ def headers(problem: Problem, error: Exception) -> dict[str, str]:
 
 
 def _challenge(problem: Problem, error: Exception) -> str | None:
-    """RFC 6750 section 3: without a token no error code, so that a client that sent none is not told it was wrong."""
+    """RFC 6750 section 3: without a token no error code, so that a client that sent none is not told it was wrong.
+
+    RFC 9470 section 3: how old a login may be.
+    """
     if isinstance(error, api.InsufficientScope):
         return f'Bearer realm="{REALM}", error="insufficient_scope", scope="{error.scope}"'
     if problem.status != 401:
         return None
+    if isinstance(error, identity.ReauthenticationRequired):
+        return f'Bearer realm="{REALM}", error="{error.error}", max_age="{error.max_age_s}"'
     code = "invalid_token" if isinstance(error, identity.AccessTokenInvalid) else getattr(error, "error", None)
     return f'Bearer realm="{REALM}"' + (f', error="{code}"' if code else "")
 

@@ -9,7 +9,9 @@ from typing import Any, Final, TypedDict
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
+from fitness_api.erase import Stores
 from fitness_api.identity.devices import Devices
+from fitness_api.identity.erasure_store_mongo import MongoErasureStore
 from fitness_api.identity.key_ring import KeyRing
 from fitness_api.identity.passwords import Passwords
 from fitness_api.identity.sessions import Sessions
@@ -48,6 +50,7 @@ class Resources(TypedDict):
     track_reads: asyncio.Semaphore
     decoder: Decoder
     imports: ImportStore
+    erased: Stores
 
 
 @asynccontextmanager
@@ -68,6 +71,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     redis = Redis.from_url(settings.redis_url, socket_timeout=5, socket_connect_timeout=5)
     sync_store = MongoStore(database)
     accounts = MongoAccounts(database)
+    tracks, imports = MongoTrackStore(database), MongoImportStore(database)
     passwords = Passwords(hashers=settings.password_hashers)
     try:
         yield {
@@ -87,10 +91,11 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
                 master_key=master_key,
             ),
             "devices": Devices(accounts, sync_store),
-            "tracks": MongoTrackStore(database),
+            "tracks": tracks,
             "track_reads": asyncio.Semaphore(TRACK_READS),
             "decoder": Decoder(workers=settings.import_workers),
-            "imports": MongoImportStore(database),
+            "imports": imports,
+            "erased": Stores(MongoErasureStore(database), sync_store, tracks, imports),
         }
     finally:
         passwords.close()

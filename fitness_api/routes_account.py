@@ -10,8 +10,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fitness_api import bodies
-from fitness_api.errors import NotAuthenticated, NotFound
+from fitness_api import bodies, erase
+from fitness_api.errors import NotFound
 from fitness_api.identity import accounts
 from fitness_api.identity.access_tokens import Principal
 from fitness_api.identity.accounts import (
@@ -23,6 +23,7 @@ from fitness_api.identity.accounts import (
     Sex,
     Units,
 )
+from fitness_api.identity.errors import AccountDeleted
 from fitness_api.identity.store import Device, DeviceDetails, Platform, PushAddress, PushKind
 from fitness_api.operation import Operation, Parameter
 from fitness_api.resources import Resources
@@ -116,7 +117,7 @@ class DeviceList(Struct, frozen=True, kw_only=True):
 
 
 async def me(request: Request[Resources], principal: Principal) -> Response:
-    return bodies.respond(request, _profile(await request.state["accounts"].account(principal.user_id)))
+    return await _respond_profile(request, principal, await request.state["accounts"].account(principal.user_id))
 
 
 async def change_me(request: Request[Resources], principal: Principal) -> Response:
@@ -126,7 +127,27 @@ async def change_me(request: Request[Resources], principal: Principal) -> Respon
     account = await request.state["accounts"].update_account(
         principal.user_id, lambda account: accounts.changed(account, changes, now_year=now_year)
     )
-    return bodies.respond(request, _profile(account))
+    return await _respond_profile(request, principal, account)
+
+
+async def erase_me(request: Request[Resources], principal: Principal) -> Response:
+    return await _erase(request, principal.user_id)
+
+
+async def finish_erasure(request: Request[Resources], user_id: str) -> Response:
+    """What was cut off is finished by sending it again, without a login: nobody can log in to the account any more."""
+    gravestone = await request.state["erased"].identity.gravestone(user_id)
+    if gravestone is None or gravestone.stage != "begun":
+        raise AccountDeleted(user_id)
+    return await _erase(request, user_id)
+
+
+async def _erase(request: Request[Resources], user_id: str) -> Response:
+    try:
+        await erase.account(request.state["erased"], user_id, now_ms=time.time_ns() // 1_000_000)
+    finally:
+        request.state["sessions"].forget(user_id)
+    return Response(status_code=204)
 
 
 async def register_device(request: Request[Resources], principal: Principal) -> Response:
@@ -172,9 +193,13 @@ async def remove_device(request: Request[Resources], principal: Principal) -> Re
     return Response(status_code=204)
 
 
-def _profile(account: Account | None) -> Profile:
+async def _respond_profile(request: Request[Resources], principal: Principal, account: Account | None) -> Response:
     if account is None:
-        raise NotAuthenticated("The account is no more.")
+        raise await request.state["sessions"].refusal(principal.user_id, "The account is no more.")
+    return bodies.respond(request, _profile(account))
+
+
+def _profile(account: Account) -> Profile:
     return Profile(
         user_id=account.user_id,
         email=account.email,
@@ -235,6 +260,24 @@ OPERATIONS: tuple[Operation, ...] = (
         scope="account",
         body=ProfileChange,
         answers={200: Profile},
+        problems=("unavailable",),
+    ),
+    Operation(
+        method="DELETE",
+        path="/v1/me",
+        handler=erase_me,
+        if_deleted=finish_erasure,
+        tag="Account",
+        summary="Erase the account",
+        description=(
+            "Everything that is held of it goes: profile, sessions, devices, documents, tracks and imported files. Its address "
+            "may be registered anew at once, as another account. After a 503 or a lost response send the same request again, with "
+            "the same token: it goes on, and answers 410 once the account is erased. There is no way back."
+        ),
+        login=True,
+        scope="account",
+        recent_login=True,
+        answers={204: None},
         problems=("unavailable",),
     ),
     Operation(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Final
 from uuid import UUID
 
-from msgspec import Meta, Struct, json
+from msgspec import UNSET, Meta, Struct, UnsetType, json
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -12,7 +12,7 @@ from fitness_api import bodies
 from fitness_api.errors import ApiError, NotFound
 from fitness_api.identity.access_tokens import Principal
 from fitness_api.identity.accounts import MAX_DISPLAY_NAME, MAX_EMAIL, MAX_PASSWORD, MIN_PASSWORD
-from fitness_api.identity.errors import GrantInvalid, ScopeExceeded
+from fitness_api.identity.errors import AccountDeleted, GrantInvalid, ScopeExceeded
 from fitness_api.identity.refresh_tokens import Session
 from fitness_api.identity.sessions import FIRST_PARTY, USER_SCOPES, TokenPair
 from fitness_api.identity.signing_keys import PublicJWK
@@ -92,19 +92,21 @@ class AuthorizationServer(Struct, frozen=True, kw_only=True):
 
 
 class OAuthError(Struct, frozen=True, kw_only=True):
-    """RFC 6749 section 5.2."""
+    """RFC 6749 section 5.2; `wipe` where the account was deleted, as in the problem account_deleted."""
 
     error: str
     error_description: str
+    wipe: bool | UnsetType = UNSET
 
 
 class _Refused(Exception):
     """What the token and revocation endpoints answer in OAuth's own form."""
 
-    def __init__(self, error: str, description: str, *, status: int = 400) -> None:
+    def __init__(self, error: str, description: str, *, status: int = 400, wipe: bool | UnsetType = UNSET) -> None:
         super().__init__(description)
         self.error = error
         self.status = status
+        self.wipe = wipe
 
 
 async def register(request: Request[Resources]) -> Response:
@@ -198,6 +200,8 @@ async def _refresh(request: Request[Resources], form: Mapping[str, str]) -> Toke
         return await request.state["sessions"].refresh(presented, client_id=client_id, scopes=scopes)
     except GrantInvalid as error:
         raise _Refused("invalid_grant", str(error)) from error
+    except AccountDeleted as error:
+        raise _Refused("invalid_grant", str(error), wipe=True) from error
     except ScopeExceeded as error:
         raise _Refused("invalid_scope", str(error)) from error
 
@@ -224,7 +228,7 @@ def _oauth_error(refused: _Refused) -> Response:
     if refused.status == 401:
         headers["WWW-Authenticate"] = 'Basic realm="fitness-api"'
     return Response(
-        json.encode(OAuthError(error=refused.error, error_description=description)),
+        json.encode(OAuthError(error=refused.error, error_description=description, wipe=refused.wipe)),
         status_code=refused.status,
         headers=headers,
         media_type="application/json",
@@ -317,7 +321,7 @@ OPERATIONS: tuple[Operation, ...] = (
             "narrow the access token). Refresh tokens rotate. If the answer gets lost, send the same token again: the "
             "latest used one gets the same successor for 30 s, and longer while neither the successor nor its access "
             "token was seen. Any other token that was used before ends the session. Errors are those of RFC 6749 "
-            "section 5.2: {error, error_description}."
+            "section 5.2: {error, error_description}; `invalid_grant` with `wipe`: true says that the account was deleted."
         ),
         body=Media(types=(_FORM,), description="RFC 6749 section 6."),
         answers={

@@ -4,7 +4,7 @@ from typing import Literal
 
 from sync import merge
 from sync.document import Key
-from sync.errors import DocumentPurged, WorkoutTracksFull
+from sync.errors import AccountDeleted, DocumentPurged, WorkoutTracksFull
 from sync.store import Store
 from sync.track_store import MAX_CHUNKS, MAX_SAMPLES, TrackStore
 from sync.tracks import Chunk
@@ -18,7 +18,8 @@ async def attach(
     """Store the chunk and list it, both at most once; a call that was cut off is made good by another.
 
     Unlike `exchange.fill` it leaves a deleted document deleted: a phone may bring late what another has thrown away.
-    Raises what `TrackStore.put` does, WorkoutTracksFull if the document has no room for one more path, and DocumentPurged.
+    Raises what `TrackStore.put` does, WorkoutTracksFull if the document has no room for one more path, DocumentPurged,
+    and AccountDeleted.
     """
     done = await tracks.put(user_id, workout_id, chunk.stream, chunk_id, chunk)
     key = Key(COLLECTION, workout_id)
@@ -26,7 +27,12 @@ async def attach(
     def step(state: merge.State) -> merge.Outcome:
         return merge.fill(key, {f"tracks/{chunk_id}": True}, state, now_ms=now_ms, restores=False)
 
-    _, outcome = await store.update(user_id, [key], (), step)
+    try:
+        _, outcome = await store.update(user_id, [key], (), step)
+    except AccountDeleted:
+        # The erasure may have passed before the chunk was written; had it come later, the update would not have failed.
+        await tracks.erase(user_id)
+        raise
     for result in outcome.results:
         if result.status == "rejected":
             if result.code == "document_purged":

@@ -21,6 +21,7 @@ class TrackStore(Protocol):
 
     - A chunk never changes: what was stored under an id is what that id gives, and racing writers agree on one content.
     - What `put` returned is durable (majority, journaled), and every later read sees it.
+    - `put` knows of no erasure: who writes asks the account's store afterwards whether there was one, and then calls `erase`.
     - Accounts do not meet: the same ids under another account are other chunks.
     - Every method raises StoreUnavailable when the database does not answer; all of them may then be called again.
     """
@@ -41,4 +42,8 @@ class TrackStore(Protocol):
 
     async def holds(self, user_id: str, workout_id: str) -> bool:
         """Whether the workout has any chunk."""
+        ...
+
+    async def erase(self, user_id: str) -> None:
+        """Remove all chunks of the account (not atomically; cut off in between, it is called again)."""
         ...

@@ -18,6 +18,7 @@ from pymongo.write_concern import WriteConcern
 from sync import tracks
 from sync.errors import TrackConflict, WorkoutTracksFull
 from sync.errors_mongo import translated
+from sync.removal_mongo import remove_all
 from sync.track_store import MAX_CHUNKS, MAX_SAMPLES, Stored
 from sync.tracks import Chunk, Stream
 
@@ -105,3 +106,7 @@ class MongoTrackStore:
                 {"user_id": user_id, "workout_id": workout_id}, {"_id": 1}, hint="workout"
             )
         return found is not None
+
+    async def erase(self, user_id: str) -> None:
+        with translated():
+            await remove_all(self._tracks, user_id)

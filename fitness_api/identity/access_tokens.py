@@ -13,7 +13,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec import DecodeError, Struct, json
 
-from fitness_api.identity.errors import AccessTokenInvalid, SigningKeyUnknown
+from fitness_api.identity.errors import AccessTokenExpired, AccessTokenInvalid, SigningKeyUnknown
 from fitness_api.identity.signing_keys import SigningKey
 
 LIFETIME_S: Final = 600  # what a stolen token is worth where it is verified without asking us
@@ -97,7 +97,9 @@ def mint(
 def verify(
     token: str, keys: Mapping[str, ec.EllipticCurvePublicKey], now_s: int, *, issuer: str, audience: str
 ) -> Principal:
-    """Raises AccessTokenInvalid, and of these SigningKeyUnknown if only its key is not among `keys`."""
+    """Raises AccessTokenInvalid, and of these SigningKeyUnknown if only its key is not among `keys`, AccessTokenExpired if
+    nothing but its time is wrong with it.
+    """
     if len(token) > MAX_TOKEN_BYTES or not token.isascii():
         raise AccessTokenInvalid("This is not an access token.")
     key = _key(token, keys)
@@ -107,10 +109,10 @@ def verify(
         raise AccessTokenInvalid("This is not an access token, or it was altered.") from None
     if claims.iss != issuer or claims.aud != audience:
         raise AccessTokenInvalid("The access token is another service's.")
-    if now_s >= claims.exp:
-        raise AccessTokenInvalid("The access token has expired.")
     if claims.iat > now_s + MAX_AHEAD_S:
         raise AccessTokenInvalid("The access token is from the future.")
+    if now_s >= claims.exp:
+        raise AccessTokenExpired(claims.sub)
     return Principal(
         user_id=claims.sub,
         session_id=claims.sid,

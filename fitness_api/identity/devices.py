@@ -7,7 +7,7 @@ from uuid import uuid4
 from fitness_api.identity.errors import StoreUnavailable
 from fitness_api.identity.key_ring import wall_clock_ms
 from fitness_api.identity.store import Device, DeviceDetails, PushAddress, Store
-from sync.errors import ReplicasExhausted, TooManyDevices
+from sync.errors import AccountDeleted, ReplicasExhausted, TooManyDevices
 
 # Each round means that the device was removed while it was being registered.
 MAX_ATTEMPTS: Final = 3
@@ -45,7 +45,7 @@ class Devices:
 
         Cut off in between, it is made good by asking again. A push address belongs to its last registrant, and goes
         with the session; without one, the device keeps what it has. `first`: this call is what made the device.
-        Raises TooManyDevices or ReplicasExhausted of sync, and StoreUnavailable also if it is removed all the while.
+        Raises TooManyDevices, ReplicasExhausted or AccountDeleted of sync, and StoreUnavailable also if it is removed all the while.
         """
         first = False
         for _ in range(MAX_ATTEMPTS):
@@ -57,7 +57,7 @@ class Devices:
             try:
                 # Asked even where a replica is stored: a removal that was cut off may have let sync forget the device.
                 replica = await self._replicas.register_device(user_id, device.device_id)
-            except (TooManyDevices, ReplicasExhausted):
+            except (TooManyDevices, ReplicasExhausted, AccountDeleted):
                 await self._store.withdraw_claim(user_id, device.device_id)
                 raise
             if await self._store.set_replica(user_id, device.device_id, replica):

@@ -4,9 +4,12 @@ IdentityError
   ├─ EmailTaken           another account holds the address
   ├─ InvalidCredentials   the address and the password do not belong together, or nobody has that address
   ├─ PasswordHashersBusy  more passwords wait to be checked than can be in good time; nothing was checked
+  ├─ AccountDeleted       the account was erased; nothing of it comes back
+  ├─ ReauthenticationRequired   the login is too long ago for what is asked
   ├─ GrantInvalid         a refresh token that does not hold (any more)
   ├─ ScopeExceeded        more scopes asked for than were granted
   ├─ AccessTokenInvalid   not an access token of ours, or not any more
+  │    ├─ AccessTokenExpired  was one
   │    └─ SigningKeyUnknown   names a key that was not loaded; load the keys and verify again
   ├─ SigningKeysUnreadable    the stored keys were sealed under another master key
   └─ StoreUnavailable     the database did not answer in time or lost its primary; send again
@@ -35,6 +38,20 @@ class PasswordHashersBusy(IdentityError):
         self.retry_after_s = retry_after_s
 
 
+class AccountDeleted(IdentityError):
+    def __init__(self, user_id: str) -> None:
+        super().__init__("The account was deleted.")
+        self.user_id = user_id
+
+
+class ReauthenticationRequired(IdentityError):
+    error = "insufficient_user_authentication"  # RFC 9470 section 3
+
+    def __init__(self, *, max_age_s: int) -> None:
+        super().__init__(f"This needs a login of the last {max_age_s // 60} minutes.")
+        self.max_age_s = max_age_s
+
+
 class GrantInvalid(IdentityError):
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -48,6 +65,14 @@ class ScopeExceeded(IdentityError):
 class AccessTokenInvalid(IdentityError):
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
+
+
+class AccessTokenExpired(AccessTokenInvalid):
+    """Ours, and whole but for its time."""
+
+    def __init__(self, user_id: str) -> None:
+        super().__init__("The access token has expired.")
+        self.user_id = user_id
 
 
 class SigningKeyUnknown(AccessTokenInvalid):

@@ -14,10 +14,13 @@ from fitness_api.identity import access_tokens, accounts, refresh_tokens
 from fitness_api.identity.access_tokens import Principal
 from fitness_api.identity.accounts import Account
 from fitness_api.identity.errors import (
+    AccessTokenExpired,
     AccessTokenInvalid,
+    AccountDeleted,
     EmailTaken,
     GrantInvalid,
     InvalidCredentials,
+    ReauthenticationRequired,
     ScopeExceeded,
     SigningKeyUnknown,
 )
@@ -39,6 +42,9 @@ USER_SCOPES: Final = (
 )
 
 RECHECK_MS: Final = 5_000  # within this time an ended session is known to every process; the contract's number
+RECENT_LOGIN_S: Final = (
+    300  # what cannot be taken back is not for whoever finds a phone unlocked; the contract's number
+)
 MAX_SESSIONS: Final = 100  # of one account; more devices than anybody has, and few enough to list
 MAX_USER_AGENT: Final = 200  # what a person needs to recognise a browser; the rest is not worth keeping
 # Some kilobyte each. Beyond that many callers within minutes a process verifies some signatures again.
@@ -84,6 +90,10 @@ class _Remembered(Generic[K, V]):
 
     def forget(self, key: K) -> None:
         self._entries.pop(key, None)
+
+    def forget_all(self, is_meant: Callable[[K], bool]) -> None:
+        for key in [key for key in self._entries if is_meant(key)]:
+            del self._entries[key]
 
 
 class Sessions:
@@ -145,11 +155,13 @@ class Sessions:
     ) -> TokenPair:
         """Rotate. `scopes` narrows the access token's, not the session's.
 
-        Raises GrantInvalid, after ending the session if somebody else holds the token too, or ScopeExceeded.
+        Raises GrantInvalid, after ending the session if somebody else holds the token too, ScopeExceeded, or AccountDeleted.
         """
         token = refresh_tokens.read(refresh_token, self._refresh_key)
         if token is None:
             raise GrantInvalid("This is not a refresh token.")
+        if await self._store.is_erased(token.user_id):
+            raise AccountDeleted(token.user_id)
         while (session := await self._store.session(token.user_id, token.session_id)) is not None:
             if session.client_id != client_id:
                 raise GrantInvalid("The refresh token was issued to another client.")
@@ -185,7 +197,7 @@ class Sessions:
             return
         try:
             principal = await self._verify(token)
-        except NotAuthenticated:
+        except AccessTokenInvalid:
             return
         if principal.client_id == client_id:
             await self.revoke(principal.user_id, principal.session_id)
@@ -198,19 +210,38 @@ class Sessions:
     async def authenticate(self, authorization: str | None) -> Principal:
         """Tell who calls, from the Authorization header.
 
-        Raises NotAuthenticated if no token came, it does not hold, or its session has ended.
+        Raises NotAuthenticated if no token came, it does not hold, or its session has ended; AccountDeleted instead of the
+        latter two, however old the token is, if that is why.
         """
         token = _bearer(authorization)
         principal = self._verified.get(token)
         if principal is None:
-            principal = await self._verify(token)
+            try:
+                principal = await self._verify(token)
+            except AccessTokenExpired as expired:
+                raise await self.refusal(expired.user_id, str(expired)) from None
+            except AccessTokenInvalid as error:
+                raise NotAuthenticated(str(error)) from None
             self._verified.put(token, principal)
         if not await self.holds(principal):
-            raise NotAuthenticated("The session has ended, or its access token has.")
+            raise await self.refusal(principal.user_id, "The session has ended, or its access token has.")
         return principal
 
+    async def refusal(self, user_id: str, detail: str) -> NotAuthenticated | AccountDeleted:
+        """Return what to tell the holder of a token of this account that does not hold."""
+        return AccountDeleted(user_id) if await self._store.is_erased(user_id) else NotAuthenticated(detail)
+
+    def require_recent_login(self, principal: Principal) -> None:
+        """Raises ReauthenticationRequired if the session's login, whatever was refreshed since, is too long ago."""
+        if self._now_ms() // 1000 - principal.authenticated_at_s >= RECENT_LOGIN_S:
+            raise ReauthenticationRequired(max_age_s=RECENT_LOGIN_S)
+
+    def forget(self, user_id: str) -> None:
+        """Read the account's sessions anew before one of its tokens holds again in this process."""
+        self._checked.forget_all(lambda key: key[0] == user_id)
+
     async def holds(self, principal: Principal) -> bool:
-        """Whether the token has not expired and its session goes on, as of RECHECK_MS ago at most.
+        """Whether the token has not expired, its session goes on and its account is there, as of RECHECK_MS ago at most.
 
         The first sight of a token's generation is recorded: its refresh token has arrived.
         """
@@ -222,7 +253,8 @@ class Sessions:
         if known and 0 <= now_ms - known.at_ms < RECHECK_MS and principal.generation <= known.seen_generation:
             return True
         session = await self._store.session(*key)
-        if session is None or session.expires_at_ms <= now_ms:
+        # The account too: an erasure that was cut off may have left its sessions.
+        if session is None or session.expires_at_ms <= now_ms or await self._store.is_erased(principal.user_id):
             self._checked.forget(key)
             return False
         if session.seen_generation < principal.generation:
@@ -235,16 +267,14 @@ class Sessions:
         return await self._keys.published()
 
     async def _verify(self, token: str) -> Principal:
+        """Raises AccessTokenInvalid."""
         now_s = self._now_ms() // 1000
         try:
-            try:
-                keys = await self._keys.verifying()
-                return access_tokens.verify(token, keys, now_s, issuer=self._issuer, audience=self._issuer)
-            except SigningKeyUnknown:
-                keys = await self._keys.verifying_unknown()
-                return access_tokens.verify(token, keys, now_s, issuer=self._issuer, audience=self._issuer)
-        except AccessTokenInvalid as error:
-            raise NotAuthenticated(str(error)) from None
+            keys = await self._keys.verifying()
+            return access_tokens.verify(token, keys, now_s, issuer=self._issuer, audience=self._issuer)
+        except SigningKeyUnknown:
+            keys = await self._keys.verifying_unknown()
+            return access_tokens.verify(token, keys, now_s, issuer=self._issuer, audience=self._issuer)
 
     async def _begin(self, user_id: str, user_agent: str) -> TokenPair:
         session = refresh_tokens.begin(
@@ -256,6 +286,10 @@ class Sessions:
             now_ms=self._now_ms(),
         )
         await self._store.add_session(session)
+        if await self._store.is_erased(user_id):
+            # Its sessions may have been ended before this one was there.
+            await self.revoke(user_id, session.session_id)
+            raise InvalidCredentials
         for old in (await self._store.sessions(user_id))[MAX_SESSIONS:]:
             await self.revoke(user_id, old.session_id)
         return await self._pair(session, None)

@@ -1,6 +1,7 @@
 """What identity keeps, in MongoDB. Every command on what belongs to an account names `user_id` by equality.
 
-`emails` and `push_addresses` are unique over all accounts and sharded by their hashed `_id`, which is such a name.
+`emails` and `push_addresses` are unique over all accounts and sharded by their hashed `_id`, which is such a name. A row of
+`accounts` that has `erased_at` is a gravestone (`erasure_store_mongo`), and no account.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -28,15 +29,25 @@ from sync.errors_mongo import is_passing
 _BY_USER: Final = [("user_id", 1)]
 _BY_HASH: Final = [("_id", "hashed")]
 
+# By these an erasure finds what is left.
+UNFINISHED: Final = "unfinished_erasures"
+OWNERS: Final = "owner"
+
 COLLECTIONS: Final[Mapping[str, dict[str, Any]]] = {
-    "accounts": {"shard_key": _BY_USER, "indexes": [(_BY_USER, {})]},
-    "emails": {"shard_key": _BY_HASH, "indexes": [(_BY_HASH, {})]},
+    "accounts": {
+        "shard_key": _BY_USER,
+        "indexes": [
+            (_BY_USER, {}),
+            (_BY_USER, {"name": UNFINISHED, "partialFilterExpression": {"stage": {"$exists": True}}}),
+        ],
+    },
+    "emails": {"shard_key": _BY_HASH, "indexes": [(_BY_HASH, {}), (_BY_USER, {"name": OWNERS})]},
     "sessions": {
         "shard_key": _BY_USER,
         "indexes": [(_BY_USER, {}), ([("expires_at", 1)], {"expireAfterSeconds": 0})],
     },
     "devices": {"shard_key": _BY_USER, "indexes": [([("user_id", 1), ("device_id", 1)], {"unique": True})]},
-    "push_addresses": {"shard_key": _BY_HASH, "indexes": [(_BY_HASH, {})]},
+    "push_addresses": {"shard_key": _BY_HASH, "indexes": [(_BY_HASH, {}), (_BY_USER, {"name": OWNERS})]},
     "signing_keys": {
         "shard_key": None,
         # "current" and "next" sort before "retired": one key of each, and any number of those.
@@ -53,7 +64,7 @@ Document = dict[str, Any]
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     try:
         yield
     except PyMongoError as error:
@@ -79,26 +90,31 @@ class MongoStore:
         self._signing_keys: AsyncCollection[Document] = database["signing_keys"]
 
     async def add_account(self, account: Account, *, address: str, password_hash: str | None) -> None:
-        user = _user(account.user_id)
-        with _translated():
-            await self._accounts.insert_one({**user, **_account_fields(account), "password_hash": password_hash})
+        owner = user(account.user_id)
+        with translated():
+            await self._accounts.insert_one({**owner, **_account_fields(account), "password_hash": password_hash})
             try:
                 await self._emails.insert_one({"_id": address, "user_id": account.user_id})
             except DuplicateKeyError:
-                await self._accounts.delete_one(user)
+                await self._accounts.delete_one(owner)
                 raise EmailTaken from None
 
     async def account(self, user_id: str) -> Account | None:
-        with _translated():
-            found = await self._accounts.find_one(_user(user_id))
-        return None if found is None else _account(found)
+        with translated():
+            found = await self._accounts.find_one(user(user_id))
+        return None if found is None or "erased_at" in found else _account(found)
+
+    async def is_erased(self, user_id: str) -> bool:
+        with translated():
+            found = await self._accounts.find_one(user(user_id), {"erased_at": 1})
+        return found is not None and "erased_at" in found
 
     async def update_account(self, user_id: str, change: Callable[[Account], Account]) -> Account | None:
         while (before := await self.account(user_id)) is not None:
             after = msgspec.structs.replace(change(before), version=before.version + 1)
-            with _translated():
+            with translated():
                 done = await self._accounts.update_one(
-                    {**_user(user_id), "version": before.version}, {"$set": _account_fields(after)}
+                    {**user(user_id), "version": before.version}, {"$set": _account_fields(after)}
                 )
             if done.matched_count:
                 return after
@@ -106,21 +122,21 @@ class MongoStore:
         return None
 
     async def credentials(self, address: str) -> Credentials | None:
-        with _translated():
+        with translated():
             email = await self._emails.find_one({"_id": address})
-            account = await self._accounts.find_one(_user(email["user_id"] if email else _NOBODY), {"password_hash": 1})
-        if email is None or account is None:
-            return None
+            account = await self._accounts.find_one(user(email["user_id"] if email else _NOBODY), {"password_hash": 1})
+        if email is None or account is None or "password_hash" not in account:
+            return None  # Without a hash it is a gravestone, whose address is about to be freed.
         return Credentials(email["user_id"], account["password_hash"])
 
     async def replace_password_hash(self, user_id: str, *, before: str, after: str) -> None:
-        with _translated():
+        with translated():
             await self._accounts.update_one(
-                {**_user(user_id), "password_hash": before}, {"$set": {"password_hash": after}}
+                {**user(user_id), "password_hash": before}, {"$set": {"password_hash": after}}
             )
 
     async def add_session(self, session: Session) -> None:
-        with _translated():
+        with translated():
             await self._sessions.insert_one(
                 {
                     **_owned(session.user_id, session.session_id),
@@ -128,43 +144,43 @@ class MongoStore:
                     "client_id": session.client_id,
                     "scopes": list(session.scopes),
                     "counter": session.counter,
-                    "used_at": _date(session.used_at_ms),
+                    "used_at": date(session.used_at_ms),
                     "seen_generation": session.seen_generation,
-                    "authenticated_at": _date(session.authenticated_at_ms),
-                    "ends_at": _date(session.ends_at_ms),
-                    "expires_at": _date(session.expires_at_ms),
+                    "authenticated_at": date(session.authenticated_at_ms),
+                    "ends_at": date(session.ends_at_ms),
+                    "expires_at": date(session.expires_at_ms),
                     "user_agent": session.user_agent,
                 }
             )
 
     async def session(self, user_id: str, session_id: str) -> Session | None:
-        with _translated():
+        with translated():
             found = await self._sessions.find_one(_owned(user_id, session_id))
         return None if found is None else _session(found)
 
     async def sessions(self, user_id: str) -> list[Session]:
-        with _translated():
+        with translated():
             found = [_session(document) async for document in self._sessions.find({"user_id": user_id})]
         return sorted(found, key=lambda session: session.used_at_ms or session.authenticated_at_ms, reverse=True)
 
     async def advance_session(self, after: Session, *, counter: int) -> bool:
         changes = {
             "counter": after.counter,
-            "used_at": _date(after.used_at_ms),
-            "expires_at": _date(after.expires_at_ms),
+            "used_at": date(after.used_at_ms),
+            "expires_at": date(after.expires_at_ms),
         }
-        with _translated():
+        with translated():
             done = await self._sessions.update_one(
                 {**_owned(after.user_id, after.session_id), "counter": counter}, {"$set": changes}
             )
         return done.matched_count == 1
 
     async def see_generation(self, user_id: str, session_id: str, generation: int) -> None:
-        with _translated():
+        with translated():
             await self._sessions.update_one(_owned(user_id, session_id), {"$max": {"seen_generation": generation}})
 
     async def end_session(self, user_id: str, session_id: str) -> bool:
-        with _translated():
+        with translated():
             done = await self._sessions.delete_one(_owned(user_id, session_id))
             async for device in self._devices.find({"user_id": user_id, "push.session_id": session_id}):
                 await self._drop_push(device)
@@ -175,15 +191,15 @@ class MongoStore:
     ) -> Device:
         while True:
             try:
-                with _translated():
+                with translated():
                     claimed = await self._devices.find_one_and_update(
                         _owned(user_id, installation_id),
                         {
-                            "$set": {"details": msgspec.to_builtins(details), "updated_at": _date(now_ms)},
+                            "$set": {"details": msgspec.to_builtins(details), "updated_at": date(now_ms)},
                             "$setOnInsert": {
                                 "installation_id": installation_id,
                                 "device_id": device_id,
-                                "created_at": _date(now_ms),
+                                "created_at": date(now_ms),
                             },
                         },
                         upsert=True,
@@ -195,23 +211,23 @@ class MongoStore:
             return await self._device(claimed)
 
     async def set_replica(self, user_id: str, device_id: str, replica: int) -> bool:
-        with _translated():
+        with translated():
             done = await self._devices.update_one(
                 {"user_id": user_id, "device_id": device_id}, {"$set": {"replica": replica}}
             )
         return done.matched_count == 1
 
     async def withdraw_claim(self, user_id: str, device_id: str) -> None:
-        with _translated():
+        with translated():
             await self._devices.delete_one({"user_id": user_id, "device_id": device_id, "replica": None})
 
     async def device(self, user_id: str, device_id: str) -> Device | None:
-        with _translated():
+        with translated():
             found = await self._devices.find_one({"user_id": user_id, "device_id": device_id})
         return None if found is None else await self._device(found)
 
     async def devices(self, user_id: str) -> list[Device]:
-        with _translated():
+        with translated():
             found = self._devices.find({"user_id": user_id, "replica": {"$ne": None}})
             devices = [await self._device(document) async for document in found]
         return sorted(devices, key=lambda device: (device.created_at_ms, device.device_id))
@@ -220,9 +236,9 @@ class MongoStore:
         self, user_id: str, device_id: str, details: Mapping[str, str | None], *, now_ms: int
     ) -> bool:
         changes = {f"details.{member}": value for member, value in details.items()}
-        with _translated():
+        with translated():
             done = await self._devices.update_one(
-                {"user_id": user_id, "device_id": device_id}, {"$set": {**changes, "updated_at": _date(now_ms)}}
+                {"user_id": user_id, "device_id": device_id}, {"$set": {**changes, "updated_at": date(now_ms)}}
             )
         return done.matched_count == 1
 
@@ -234,7 +250,7 @@ class MongoStore:
         push = {"address": key, "kind": address.kind, "session_id": session_id}
         # The device refers to the address before it owns it: cut off in between, the reference is void, and no address
         # is left that its device does not know of.
-        with _translated():
+        with translated():
             before = await self._devices.find_one_and_update(device, {"$set": {"push": push}})
             if before is None:
                 return False
@@ -242,7 +258,7 @@ class MongoStore:
                 await self._drop_push(before)
             await self._push_addresses.replace_one(
                 {"_id": key},
-                {**device, "kind": address.kind, "value": address.value, "updated_at": _date(now_ms)},
+                {**device, "kind": address.kind, "value": address.value, "updated_at": date(now_ms)},
                 upsert=True,
             )
             # The device may be gone or have got another address, or the session ended, while this was under way.
@@ -256,30 +272,30 @@ class MongoStore:
         return True
 
     async def drop_push_address(self, user_id: str, device_id: str) -> None:
-        with _translated():
+        with translated():
             device = await self._devices.find_one({"user_id": user_id, "device_id": device_id})
             if device is not None:
                 await self._drop_push(device)
 
     async def remove_device(self, user_id: str, device_id: str) -> None:
         await self.drop_push_address(user_id, device_id)
-        with _translated():
+        with translated():
             await self._devices.delete_one({"user_id": user_id, "device_id": device_id})
 
     async def signing_keys(self) -> list[StoredKey]:
-        with _translated():
+        with translated():
             return [_key(document) async for document in self._signing_keys.find({}).sort("_id")]
 
     async def add_signing_key(self, key: StoredKey) -> bool:
         document = {
             "_id": key.kid,
             "state": key.state,
-            "state_since": _date(key.state_since_ms),
+            "state_since": date(key.state_since_ms),
             "public": msgspec.to_builtins(key.public),
             "sealed": key.sealed,
         }
         try:
-            with _translated():
+            with translated():
                 await self._signing_keys.insert_one(document)
         except DuplicateKeyError:
             return False
@@ -287,23 +303,23 @@ class MongoStore:
 
     async def move_signing_key(self, kid: str, before: State, after: State, *, now_ms: int) -> bool:
         try:
-            with _translated():
+            with translated():
                 done = await self._signing_keys.update_one(
-                    {"_id": kid, "state": before}, {"$set": {"state": after, "state_since": _date(now_ms)}}
+                    {"_id": kid, "state": before}, {"$set": {"state": after, "state_since": date(now_ms)}}
                 )
         except DuplicateKeyError:
             return False
         return done.matched_count == 1
 
     async def drop_signing_key(self, kid: str) -> None:
-        with _translated():
+        with translated():
             await self._signing_keys.delete_one({"_id": kid, "state": "retired"})
 
     async def _device(self, document: Document) -> Device:
         owned = None
         if "push" in document:
             owner = {"user_id": document["user_id"], "device_id": document["device_id"]}
-            with _translated():
+            with translated():
                 owned = await self._push_addresses.find_one({"_id": document["push"]["address"], **owner}, {"kind": 1})
         return Device(
             device_id=document["device_id"],
@@ -311,8 +327,8 @@ class MongoStore:
             details=msgspec.convert(document["details"], DeviceDetails),
             replica=document.get("replica"),
             push_kind=owned["kind"] if owned else None,
-            created_at_ms=_ms(document["created_at"]),
-            updated_at_ms=_ms(document["updated_at"]),
+            created_at_ms=ms(document["created_at"]),
+            updated_at_ms=ms(document["updated_at"]),
         )
 
     async def _drop_push(self, device: Document) -> None:
@@ -324,7 +340,7 @@ class MongoStore:
         await self._devices.update_one({**owner, "push": device["push"]}, {"$unset": {"push": 1}})
 
 
-def _user(user_id: str) -> Document:
+def user(user_id: str) -> Document:
     return {"_id": user_id, "user_id": user_id}
 
 
@@ -339,11 +355,11 @@ def _push_key(address: PushAddress) -> str:
 def _account_fields(account: Account) -> Document:
     fields = msgspec.structs.asdict(account)
     created_at_ms = fields.pop("created_at_ms")
-    return {**fields, "created_at": _date(created_at_ms)}
+    return {**fields, "created_at": date(created_at_ms)}
 
 
 def _account(document: Document) -> Account:
-    return msgspec.convert({**document, "created_at_ms": _ms(document["created_at"])}, Account)
+    return msgspec.convert({**document, "created_at_ms": ms(document["created_at"])}, Account)
 
 
 def _session(document: Document) -> Session:
@@ -353,11 +369,11 @@ def _session(document: Document) -> Session:
         client_id=document["client_id"],
         scopes=tuple(document["scopes"]),
         counter=document["counter"],
-        used_at_ms=None if document["used_at"] is None else _ms(document["used_at"]),
+        used_at_ms=None if document["used_at"] is None else ms(document["used_at"]),
         seen_generation=document["seen_generation"],
-        authenticated_at_ms=_ms(document["authenticated_at"]),
-        ends_at_ms=_ms(document["ends_at"]),
-        expires_at_ms=_ms(document["expires_at"]),
+        authenticated_at_ms=ms(document["authenticated_at"]),
+        ends_at_ms=ms(document["ends_at"]),
+        expires_at_ms=ms(document["expires_at"]),
         user_agent=document["user_agent"],
     )
 
@@ -366,16 +382,16 @@ def _key(document: Document) -> StoredKey:
     fields = {
         "kid": document["_id"],
         "state": document["state"],
-        "state_since_ms": _ms(document["state_since"]),
+        "state_since_ms": ms(document["state_since"]),
         "public": document["public"],
         "sealed": document["sealed"],
     }
     return msgspec.convert(fields, StoredKey)
 
 
-def _date(at_ms: int | None) -> datetime | None:
+def date(at_ms: int | None) -> datetime | None:
     return None if at_ms is None else _EPOCH + timedelta(milliseconds=at_ms)
 
 
-def _ms(date: datetime) -> int:
+def ms(date: datetime) -> int:
     return (date - _EPOCH) // timedelta(milliseconds=1)

@@ -28,6 +28,7 @@ class ImportStore(Protocol):
     - A file is recorded once: of writers that race, one is told True.
     - Where there is a record, there is its whole file.
     - What `record` returned is durable (majority, journaled), and every later read sees it.
+    - `record` knows of no erasure: who writes asks the account's sync store afterwards, and then calls `erase`.
     - Accounts do not meet: another account's imports are not found.
     - Every method raises sync.errors.StoreUnavailable when the database does not answer; all may then be called again.
     """
@@ -42,4 +43,8 @@ class ImportStore(Protocol):
 
     def read_file(self, record: ImportRecord) -> AsyncIterator[bytes]:
         """Give the file, piece by piece."""
+        ...
+
+    async def erase(self, user_id: str) -> None:
+        """Remove the account's records and files (not atomically; cut off in between, it is called again)."""
         ...

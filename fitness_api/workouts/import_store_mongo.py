@@ -17,6 +17,7 @@ from pymongo.write_concern import WriteConcern
 from fitness_api.workouts.import_store import ImportRecord
 from sync.errors import StoreUnavailable
 from sync.errors_mongo import translated
+from sync.removal_mongo import remove_all
 
 IMPORTS: Final = "imports"
 FILES: Final = "import_files"
@@ -76,6 +77,11 @@ class MongoImportStore:
                 if piece is None:
                     raise StoreUnavailable("A piece of an imported file is missing.")
                 yield await asyncio.to_thread(zstandard.decompress, piece["data"], PIECE_BYTES)
+
+    async def erase(self, user_id: str) -> None:
+        with translated():
+            await remove_all(self._imports, user_id)  # first, so that no record is without its file
+            await remove_all(self._files, user_id)
 
 
 def _piece_id(record: ImportRecord, number: int) -> str:

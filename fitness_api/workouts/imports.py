@@ -21,7 +21,7 @@ from fitness_api.workouts.import_store import ImportRecord, ImportStore
 from fitness_api.workouts.recording import Lap, Recording, Session
 from sync import exchange, tracks
 from sync.attach import COLLECTION
-from sync.errors import DocumentPurged, TrackConflict
+from sync.errors import AccountDeleted, DocumentPurged, TrackConflict
 from sync.store import Store
 from sync.track_store import TrackStore
 from sync.tracks import Chunk
@@ -64,8 +64,38 @@ async def import_file(
 ) -> Imported:
     """Make the file's workouts, or restore those of a file that is known.
 
-    Raises FormatUnknown, BodyTooLarge, what Decoder.decode raises, and what the stores raise.
+    Raises FormatUnknown, BodyTooLarge, what Decoder.decode raises, and what the stores raise: AccountDeleted also if the
+    account was erased while the file was imported, and then nothing of it stays.
     """
+    try:
+        imported = await _imported(
+            body,
+            user_id=user_id,
+            now_ms=now_ms,
+            decoder=decoder,
+            store=store,
+            track_store=track_store,
+            imports=imports,
+        )
+        await store.head(user_id)
+    except AccountDeleted:
+        # Chunks, file and record are written outside the account's transactions, perhaps after the erasure has passed.
+        await track_store.erase(user_id)
+        await imports.erase(user_id)
+        raise
+    return imported
+
+
+async def _imported(
+    body: bytes,
+    *,
+    user_id: str,
+    now_ms: int,
+    decoder: Decoder,
+    store: Store,
+    track_store: TrackStore,
+    imports: ImportStore,
+) -> Imported:
     file, sha256 = await asyncio.to_thread(_opened, body)
     known = await imports.find(user_id, sha256)
     first = 0

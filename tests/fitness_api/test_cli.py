@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pymongo import MongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
 from fitness_api import cli
@@ -38,11 +39,11 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 def test_help_lists_every_command() -> None:
     answer = fitness_api("--help")
     assert answer.returncode == 0
-    for command in ("up", "serve", "migrate", "epoch", "demo", "FITNESS_MONGO_URL"):
+    for command in ("up", "serve", "migrate", "epoch", "erase", "demo", "FITNESS_MONGO_URL"):
         assert command in answer.stdout
 
 
-@pytest.mark.parametrize("command", ["up", "serve", "migrate", "epoch", "demo"])
+@pytest.mark.parametrize("command", ["up", "serve", "migrate", "epoch", "erase", "demo"])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main([command, "--help"])
@@ -70,9 +71,9 @@ def test_a_wrong_command_line_is_a_usage_error(arguments: list[str], capsys: pyt
     assert "usage: fitness-api" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["serve", "migrate"])
+@pytest.mark.parametrize("command", ["serve", "migrate", "erase --resume"])
 def test_a_bad_setting_is_one_line(command: str) -> None:
-    answer = fitness_api(command, mongo_url="mongodb://127.0.0.1/", master_key=KEY)
+    answer = fitness_api(*command.split(), mongo_url="mongodb://127.0.0.1/", master_key=KEY)
     assert answer.returncode == cli.USAGE_ERROR
     assert answer.stderr == "fitness-api: Missing required field FITNESS_REDIS_URL\n"
     assert answer.stdout == ""
@@ -92,6 +93,33 @@ def test_migrate_makes_what_is_missing_and_says_so(mongo_url: str, redis_url: st
     assert "make collection accounts" in done.stdout
     assert would.stdout == "".join(f"would {line}\n" for line in done.stdout.splitlines())
     assert again.stdout == "nothing to do\n"
+
+
+def test_erase_erases_what_is_named_and_resumes_what_was_begun(mongo_url: str, redis_url: str) -> None:
+    settings = {
+        "mongo_url": mongo_url,
+        "redis_url": redis_url,
+        "master_key": KEY,
+        "mongo_database": f"cli_{uuid.uuid4().hex[:16]}",
+    }
+    user = str(uuid.uuid4())
+    assert fitness_api("migrate", **settings).returncode == 0
+    erased = fitness_api("erase", user, **settings)
+    assert (erased.returncode, erased.stdout, erased.stderr) == (0, f"erased {user}\n", "")
+    with MongoClient[dict[str, Any]](mongo_url) as client:
+        accounts = client[settings["mongo_database"]]["accounts"]
+        assert accounts.find_one({"_id": user}, {"stage": 1}) == {"_id": user, "stage": "swept"}
+        accounts.update_one({"_id": user, "user_id": user}, {"$set": {"stage": "begun"}})
+        outputs = [fitness_api("erase", "--resume", **settings).stdout for _ in range(2)]
+        assert outputs == [f"erased {user}\n", ""]
+        client.drop_database(settings["mongo_database"])
+
+
+@pytest.mark.parametrize("arguments", [["erase"], ["erase", "ada@example.org"]])
+def test_erase_needs_an_account_or_the_word(arguments: list[str]) -> None:
+    answer = fitness_api(*arguments, mongo_url="mongodb://127.0.0.1:9", redis_url="redis://127.0.0.1:9", master_key=KEY)
+    assert answer.returncode == cli.USAGE_ERROR
+    assert answer.stdout == ""
 
 
 def test_a_database_that_does_not_answer_is_one_line() -> None:

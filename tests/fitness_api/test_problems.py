@@ -49,7 +49,7 @@ def test_the_page_holds_every_problem_in_order_and_no_other() -> None:
         assert f"{problem.status} · {problem.title}\n" in section
         assert problem.meaning in section
         assert problem.remedy in section
-        assert all(f"`{member}`" in section for member in problem.members)
+        assert all(f"`{member}`" in section for member in (*problem.members, *problem.constants))
 
 
 def shown(error: Exception) -> dict[str, object]:

@@ -152,3 +152,14 @@ async def test_a_lost_database_is_unavailable(user: str, workout: str, tmp_path:
             return_exceptions=True,
         )
     assert [type(answer) for answer in answers] == [StoreUnavailable] * 3
+
+
+async def test_an_accounts_chunks_are_erased_in_all_its_workouts(store: MongoTrackStore, user: str) -> None:
+    workouts, other = [new_id(), new_id()], new_id()
+    for owner in (user, other):
+        for workout in workouts:
+            await store.put(owner, workout, "heart_rate", new_id(), beats(120))
+    await store.erase(user)
+    await store.erase(user)
+    assert [await store.holds(user, workout) for workout in workouts] == [False, False]
+    assert [await store.holds(other, workout) for workout in workouts] == [True, True]

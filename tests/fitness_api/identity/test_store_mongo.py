@@ -22,7 +22,7 @@ from fitness_api.identity.errors import EmailTaken, StoreUnavailable
 from fitness_api.identity.refresh_tokens import Session
 from fitness_api.identity.signing_keys import State, StoredKey
 from fitness_api.identity.store import DeviceDetails, PushAddress, Store
-from fitness_api.identity.store_mongo import COLLECTIONS, MongoStore, _translated
+from fitness_api.identity.store_mongo import COLLECTIONS, MongoStore, translated
 
 NOW_MS = 4_000_000_000_123
 PHONE = DeviceDetails(platform="ios", app_version="1.0", model="iPhone17,1")
@@ -355,9 +355,9 @@ async def test_a_database_that_does_not_answer_in_time_is_unavailable(store: Mon
 
 def test_an_error_that_the_driver_calls_passing_is_unavailable_and_another_is_itself() -> None:
     labelled = PyMongoError("x", error_labels=["RetryableWriteError"])
-    with pytest.raises(StoreUnavailable), _translated():
+    with pytest.raises(StoreUnavailable), translated():
         raise labelled
-    with pytest.raises(pymongo.errors.OperationFailure), _translated():
+    with pytest.raises(pymongo.errors.OperationFailure), translated():
         raise pymongo.errors.OperationFailure("x")
 
 

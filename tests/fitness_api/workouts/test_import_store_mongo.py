@@ -82,3 +82,17 @@ async def test_a_lost_database_is_unavailable(tmp_path: Path) -> None:
             return_exceptions=True,
         )
     assert [type(answer) for answer in answers] == [StoreUnavailable] * 4
+
+
+async def test_an_accounts_records_and_files_are_erased(
+    store: MongoImportStore, database: AsyncDatabase[dict[str, Any]]
+) -> None:
+    his = msgspec.structs.replace(RECORD, user_id="bob")
+    await store.record(RECORD, FILE)
+    await store.record(his, FILE)
+    await database[FILES].insert_one({"_id": "ada/of an import that was cut off/0", "user_id": "ada"})
+    await store.erase("ada")
+    await store.erase("ada")
+    assert await store.find("ada", RECORD.sha256) is None
+    assert await database[FILES].count_documents({"user_id": "ada"}) == 0
+    assert await file_of(store, his) == FILE

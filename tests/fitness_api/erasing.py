@@ -1,0 +1,154 @@
+"""What the tests of erasure share: accounts that have one of everything, and a search for what is left of them."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import httpx
+from pymongo.asynchronous.database import AsyncDatabase
+
+from fitness_api.erase import Stores
+from fitness_api.identity.erasure_store_mongo import MongoErasureStore
+from fitness_api.identity.store import DeviceDetails, PushAddress
+from fitness_api.identity.store_mongo import MongoStore as MongoAccounts
+from fitness_api.workouts.import_store import ImportRecord
+from fitness_api.workouts.import_store_mongo import MongoImportStore
+from sync import clock
+from sync.attach import attach
+from sync.store_mongo import MongoStore
+from sync.track_store_mongo import MongoTrackStore
+from tests.fitness_api.client import Json, bearer, installation, registered
+from tests.fitness_api.identity.test_store_mongo import account, session
+from tests.fitness_api.workouts.recordings import File
+from tests.sync.model import new_id
+from tests.sync.test_track_store_mongo import beats
+
+NOW_MS = 1_780_000_000_000
+STAMP = clock.to_wire(clock.Stamp(1_700_000_000_000 << 21 | 5))
+FIT = {"Content-Type": "application/vnd.ant.fit"}
+CHUNK = {"start": "2026-05-01T06:30:00.000Z", "offsets_ms": [0, 1000], "values": [120, 121]}
+Found = list[tuple[str, Json]]
+
+
+def ride() -> bytes:
+    return File().records(*range(60), heart_rate=120).session(elapsed_s=60).close()
+
+
+class Person:
+    """An account with one of everything: a device that takes push, a document, a rejected change, an import and a track."""
+
+    def __init__(self, api: httpx.AsyncClient, email: str) -> None:
+        self.api, self.email = api, email
+        self.pair: Json = {}
+        self.names: list[str] = [email]
+        self.device_id = ""
+        self.push = f"push of {email}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return bearer(self.pair)
+
+    async def settle(self) -> "Person":
+        self.pair = await registered(self.api, self.email)
+        registration = installation(push={"kind": "fcm_token", "value": self.push})
+        self.device_id = (await self.api.post("/v1/devices", json=registration, headers=self.headers)).json()[
+            "device_id"
+        ]
+        profile = (
+            await self.api.patch(
+                "/v1/me", json={"display_name": f"name of {self.email}", "sex": "other"}, headers=self.headers
+            )
+        ).json()
+        document, chunk = str(uuid4()), str(uuid4())
+        assert (await self.sync(document)).status_code == 200
+        assert (await self.chunk(document, chunk)).status_code == 201
+        made = (await self.imports()).json()
+        self.names += [
+            profile["user_id"], profile["display_name"], self.device_id, registration["installation_id"], self.push,
+            document, chunk, made["import_id"], *made["workouts"], f"title of {self.email}",
+        ]  # fmt: skip
+        return self
+
+    @property
+    def user_id(self) -> str:
+        return self.names[1]
+
+    async def sync(self, document: str) -> httpx.Response:
+        change = {
+            "id": str(uuid4()), "collection": "workouts", "doc": document, "stamp": STAMP,
+            "set": {"title": f"title of {self.email}"},
+        }  # fmt: skip
+        refused = {**change, "id": str(uuid4()), "collection": "diaries"}
+        return await self.api.post(
+            "/v1/sync", json={"device_id": self.device_id, "changes": [change, refused]}, headers=self.headers
+        )
+
+    async def chunk(self, workout: str, chunk: str) -> httpx.Response:
+        path = f"/v1/workouts/{workout}/tracks/heart_rate/{chunk}"
+        return await self.api.put(path, json=CHUNK, headers=self.headers)
+
+    async def imports(self) -> httpx.Response:
+        return await self.api.post("/v1/imports", content=ride(), headers={**self.headers, **FIT})
+
+    async def erase(self) -> httpx.Response:
+        return await self.api.delete("/v1/me", headers=self.headers)
+
+
+async def traces(database: AsyncDatabase[dict[str, Any]], names: Sequence[str]) -> Found:
+    """Every record of every collection in which one of these names stands, in a key, a value or bytes."""
+    found: Found = []
+    for collection in sorted(await database.list_collection_names()):
+        async for record in database[collection].find({}):
+            if any(name in repr(record) for name in names):
+                found.append((collection, record))
+    return found
+
+
+async def require_gravestones_only(database: AsyncDatabase[dict[str, Any]], names: Sequence[str], user_id: str) -> None:
+    found = await traces(database, [user_id, *names])
+    assert [collection for collection, _ in found] == ["accounts", "sync_records"]
+    assert await traces(database, [name for name in names if name != user_id]) == []
+    for _, record in found:
+        assert len(record) <= 4, record  # its ids, when, and for two days the stage
+
+
+def stores_of(database: AsyncDatabase[dict[str, Any]]) -> Stores:
+    return Stores(
+        MongoErasureStore(database), MongoStore(database), MongoTrackStore(database), MongoImportStore(database)
+    )
+
+
+class Small(NamedTuple):
+    user_id: str
+    names: list[str]
+
+
+async def small_account(database: AsyncDatabase[dict[str, Any]]) -> Small:
+    """One record in every collection, written straight through the stores."""
+    accounts, stores = MongoAccounts(database), stores_of(database)
+    one = account(f"{new_id()}@example.org")
+    user_id, device_id, workout, chunk = one.user_id, new_id(), new_id(), new_id()
+    login = session(user_id)
+    await accounts.add_account(one, address=one.email, password_hash="h")
+    await accounts.add_session(login)
+    phone = DeviceDetails(platform="ios", app_version="1.0")
+    await accounts.claim_device(user_id, new_id(), phone, device_id=device_id, now_ms=NOW_MS)
+    await accounts.set_push_address(user_id, device_id, login.session_id, PushAddress("fid", device_id), now_ms=NOW_MS)
+    await stores.sync.register_device(user_id, device_id)
+    await put_chunk(stores, user_id, workout, chunk)
+    await stores.imports.record(import_of(user_id, workout), b"file")
+    return Small(user_id, [one.email, device_id, workout, chunk, login.session_id])
+
+
+async def put_chunk(stores: Stores, user_id: str, workout: str, chunk: str) -> None:
+    await attach(
+        stores.sync, stores.tracks,
+        user_id=user_id, workout_id=workout, chunk_id=chunk, chunk=beats(120), now_ms=NOW_MS,
+    )  # fmt: skip
+
+
+def import_of(user_id: str, workout: str) -> ImportRecord:
+    return ImportRecord(
+        user_id=user_id, sha256="ab" * 32, import_id=new_id(), workouts=[workout], warnings=[], size_bytes=4,
+        created_at_ms=NOW_MS,
+    )  # fmt: skip
