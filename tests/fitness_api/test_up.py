@@ -10,10 +10,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import httpx
 import psutil
 import pytest
+from pymongo import MongoClient
 
 from fitness_api import up
 from fitness_api.embedded.data_directory import free_port
@@ -180,9 +183,13 @@ def test_a_bad_setting_is_a_usage_error(tmp_path: Path) -> None:
 
 
 def test_servers_that_run_already_are_used(tmp_path: Path, mongo_url: str, redis_url: str) -> None:
-    with running(tmp_path, mongo_url=mongo_url, redis_url=redis_url, mongo_database="up_elsewhere") as started:
+    # A name of its own: the signing keys that a run leaves there are sealed under that run's master key.
+    database = f"up_{uuid4().hex[:16]}"
+    with running(tmp_path, mongo_url=mongo_url, redis_url=redis_url, mongo_database=database) as started:
         assert list(started.children()) == ["gateway"]
         assert any(mongo_url in line for line in started.lines)
+    with MongoClient[dict[str, Any]](mongo_url) as client:
+        client.drop_database(database)
 
 
 def test_what_is_set_wins_over_what_is_remembered() -> None:
