@@ -81,9 +81,11 @@ def _named_by_content(raw: bytes) -> str:
 
 
 def _content(entry: Rejected) -> bytes:
-    """The same for the same change, in whichever format and order of members it came."""
+    """The same for the same change, in whichever format and order of members, and on whatever base, it came."""
     try:
-        decode = msgspec.json.decode if entry.format == "json" else msgspec.msgpack.decode
-        return _encode(decode(entry.raw))
+        decoded = msgspec.json.decode(entry.raw) if entry.format == "json" else msgspec.msgpack.decode(entry.raw)
+        if type(decoded) is dict:
+            decoded.pop("base", None)
+        return _encode(decoded)
     except (msgspec.MsgspecError, UnicodeError, TypeError, ValueError, RecursionError):
         return entry.raw  # such a change was refused for that, and comes again as the same bytes
