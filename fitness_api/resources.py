@@ -17,6 +17,7 @@ from fitness_api.identity.passwords import Passwords
 from fitness_api.identity.sessions import Sessions
 from fitness_api.identity.store import Store as Accounts
 from fitness_api.identity.store_mongo import MongoStore as MongoAccounts
+from fitness_api.pacing import Pacing
 from fitness_api.settings import Settings
 from fitness_api.workouts.decoder import Decoder
 from fitness_api.workouts.import_store import ImportStore
@@ -42,6 +43,7 @@ class Resources(TypedDict):
     sync_store: Store
     sync_log: Log
     sync_repairs: asyncio.Semaphore
+    pacing: Pacing
     cursor_key: bytes
     accounts: Accounts
     sessions: Sessions
@@ -81,6 +83,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             "sync_store": sync_store,
             "sync_log": MongoLog(database),
             "sync_repairs": asyncio.Semaphore(REPAIRS),
+            "pacing": Pacing(),
             "cursor_key": cursor.derive_key(master_key),
             "accounts": accounts,
             "sessions": Sessions(

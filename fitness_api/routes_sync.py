@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from random import random
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -21,6 +22,7 @@ from sync.changes import (
     Delta,
     Format,
     Id,
+    Limits,
     SyncRequest,
     SyncResponse,
     with_lone_surrogates_marked,
@@ -75,15 +77,18 @@ async def sync(request: Request[Resources], principal: Principal) -> Response:
         body = await bodies.read_bytes(request, limit_bytes=MAX_REQUEST_BYTES)
     except BodyTooLarge:
         raise BatchTooLarge(max_changes=MAX_CHANGES, max_bytes=MAX_REQUEST_BYTES) from None
-    response = await exchange.round_trip(
-        request.state["sync_store"],
-        _decoded(body, received),
-        user_id=principal.user_id,
-        cursor_key=request.state["cursor_key"],
-        received=received,
-        answered=answered,
-        now_ms=time.time_ns() // 1_000_000,
-    )
+    pacing = request.state["pacing"]
+    with pacing.serving():
+        response = await exchange.round_trip(
+            request.state["sync_store"],
+            _decoded(body, received),
+            user_id=principal.user_id,
+            cursor_key=request.state["cursor_key"],
+            received=received,
+            answered=answered,
+            now_ms=time.time_ns() // 1_000_000,
+            limits=Limits(next_sync_after_s=pacing.next_after_s(random())),  # noqa: S311 - spreads devices, no more
+        )
     encode = msgspec.json.encode if answered == "json" else msgspec.msgpack.encode
     return bodies.respond_bytes(request, encode(response))
 
