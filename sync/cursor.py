@@ -28,7 +28,12 @@ class Place(Struct, frozen=True, array_like=True):
 
 
 class Cursor(Struct, frozen=True, array_like=True):
+    """shown: the account's newest sequence when this was given. What the places tell was read of the account as it was then; just
+    after an election an older state might be shown, in which a document still stands where it was already passed by.
+    """
+
     epoch: int
+    shown: int
     places: tuple[Place, ...]
 
 
@@ -67,14 +72,9 @@ def start(collections: tuple[str, ...], *, newest: int) -> Place:
     return Place(collections, began=0, at=newest, below=newest + 1)
 
 
-def newest(cursor: Cursor | None) -> int:
-    """Return the greatest sequence that the cursor's device was given."""
-    return 0 if cursor is None else max((place.at for place in cursor.places), default=0)
-
-
 def is_ahead(cursor: Cursor, *, epoch: int, newest: int) -> bool:
-    """Whether a cursor of this epoch was given more than the account now has."""
-    return cursor.epoch == epoch and any(place.at > newest for place in cursor.places)
+    """Whether a cursor of this epoch was given when the account had more than now."""
+    return cursor.epoch == epoch and cursor.shown > newest
 
 
 def open_run(
@@ -111,4 +111,4 @@ def presented(cursor: Cursor | None, *, epoch: int, newest: int, collections: tu
 
 def close_run(epoch: int, collections: tuple[str, ...], *, at: int) -> Cursor:
     """Return the cursor of a device that was given everything up to `at`: its next run begins there."""
-    return Cursor(epoch, (Place(collections, began=at, at=at),))
+    return Cursor(epoch, at, (Place(collections, began=at, at=at),))

@@ -112,7 +112,7 @@ def from_upload(places: Sequence[Place], carried: Carried, page: Page) -> Cursor
                 continue
             if not page.takes(document, began=place.began):
                 going_on = Place(place.collections, place.began, at)
-                return Cursor(carried.head.epoch, (*done, going_on, *places[index + 1 :]))
+                return Cursor(carried.head.epoch, carried.head.seq, (*done, going_on, *places[index + 1 :]))
             at = document.seq
         done.append(Place(place.collections, place.began, carried.head.seq))
     return None
@@ -129,13 +129,13 @@ async def download(view: View, places: Sequence[Place], page: Page) -> Cursor | 
         if place.below is not None:
             async for document in view.changed(place.collections, after=0, upto=place.below - 1, snapshot=True):
                 if not page.takes(document, began=0):
-                    return Cursor(view.head.epoch, (*done, place, *places[index + 1 :]))
+                    return Cursor(view.head.epoch, view.head.seq, (*done, place, *places[index + 1 :]))
                 place = Place(place.collections, place.began, place.at, document.seq)
             place = Place(place.collections, place.began, place.at)
         if place.at < view.head.seq and place.collections:
             async for document in view.changed(place.collections, after=place.at, upto=view.head.seq):
                 if not page.takes(document, began=place.began):
-                    return Cursor(view.head.epoch, (*done, place, *places[index + 1 :]))
+                    return Cursor(view.head.epoch, view.head.seq, (*done, place, *places[index + 1 :]))
                 place = Place(place.collections, place.began, document.seq)
         done.append(Place(place.collections, place.began, view.head.seq))
     return None

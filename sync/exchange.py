@@ -82,7 +82,7 @@ class _Read(NamedTuple):
 
 
 async def _read(store: Store, user_id: str, caller: "_Caller", carried: Carried | None, page: Page) -> _Read:
-    least = cursor.newest(caller.presented)
+    least = 0 if caller.presented is None else caller.presented.shown
     if carried is not None:
         head = await _keep_house(store, user_id, caller, carried.head)
         places, was_refused = caller.open_run(head)

@@ -46,7 +46,7 @@ def test_any_text_is_foreign(text: str) -> None:
 
 
 def test_the_longest_cursor_is_short_enough_to_be_read() -> None:
-    made = Cursor(2**31 - 1, tuple(Place((name,), 2**53, 2**53, 2**53) for name in ALL))
+    made = Cursor(2**31 - 1, 2**53, tuple(Place((name,), 2**53, 2**53, 2**53) for name in ALL))
     text = cursor.encode(made, key=KEY, user_id="u")
     assert cursor.decode(text, key=KEY, user_id="u") == made
     assert len(text) < 512
@@ -94,5 +94,5 @@ def test_a_foreign_epoch_and_a_rewound_account_start_anew() -> None:
 
 @given(st.lists(places, max_size=3).map(tuple), st.lists(st.sampled_from(ALL), unique=True).map(tuple))
 def test_every_wanted_collection_has_one_place(held: tuple[Place, ...], wanted: tuple[str, ...]) -> None:
-    opened, _ = cursor.open_run(Cursor(1, held), epoch=1, newest=2**53, collections=wanted)
+    opened, _ = cursor.open_run(Cursor(1, 2**53, held), epoch=1, newest=2**53, collections=wanted)
     assert sorted(name for place in opened for name in place.collections) == sorted(wanted)
