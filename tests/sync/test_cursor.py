@@ -18,7 +18,7 @@ places = st.builds(
     sequences,
     st.none() | sequences,
 )
-cursors = st.builds(Cursor, st.integers(0, 2**31 - 1), st.lists(places, max_size=7).map(tuple))
+cursors = st.builds(Cursor, st.integers(0, 2**62), sequences, st.lists(places, max_size=7).map(tuple))
 
 
 @given(cursors, st.uuids().map(str))
