@@ -20,6 +20,7 @@ from fitness_api import (
     routes_account,
     routes_auth,
     routes_imports,
+    routes_live,
     routes_operations,
     routes_sync,
     routes_sync_review,
@@ -62,7 +63,7 @@ def build(
             yield {**opened, "published": published}
 
     starlette = Starlette(
-        routes=routes(operations),
+        routes=[*routes_live.ROUTES, *routes(operations)],
         exception_handlers=problems.handlers(settings.public_url),
         lifespan=lifespan,
     )

@@ -20,12 +20,6 @@ from msgspec.structs import fields
 
 from fitness_api.settings import Settings, SettingsInvalid, from_environment
 
-# Open requests get this long when the process is asked to stop. Kubernetes kills after 30 s.
-DRAIN_WITHIN_S = 20
-# Longer than the idle time of common load balancers (60 s): the side that is behind must not close first.
-KEEP_ALIVE_S = 75
-# Connections that the kernel holds while the process is busy; Linux's own bound (net.core.somaxconn) is 4096.
-BACKLOG = 2048
 # Allocations between collections, as many as some ten uploads of 100 workouts make.
 GARBAGE_THRESHOLD = 50_000
 
@@ -62,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--port", type=_port, help="the API's port; 0 for any that is free (default: 8080)")
     command.set_defaults(run=_up)
 
-    command = commands.add_parser("serve", help="the API, as one process", description="Serves HTTP.")
+    command = commands.add_parser("serve", help="the API, as one process", description="Serves HTTP and WebSockets.")
     command.set_defaults(run=_serve)
 
     command = commands.add_parser(
@@ -136,30 +130,13 @@ def _up(arguments: argparse.Namespace) -> int:
 def _serve(_: argparse.Namespace) -> int:
     settings = from_environment(os.environ)
 
-    import uvicorn
-
     from fitness_api import app
     from fitness_api.middleware import configure_logging
-    from fitness_api.protocol_uvicorn import BoundedHttpProtocol
+    from fitness_api.server_uvicorn import allow_many_connections, server_of
 
     configure_logging()
-    config = uvicorn.Config(
-        app.build(settings),
-        host=settings.host,
-        port=settings.port,
-        loop="uvloop",
-        http=BoundedHttpProtocol,
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=DRAIN_WITHIN_S,
-    )
-    server = uvicorn.Server(config)
+    allow_many_connections()
+    server = server_of(app.build(settings), host=settings.host, port=settings.port)
     # What was imported stays: the collector need not walk it again. A request makes thousands of short-lived objects and few
     # cycles; the default of 700 makes the collector run dozens of times in one upload.
     gc.collect()

@@ -52,7 +52,7 @@ def docs(document: Mapping[str, Any]) -> Page:
         '<a class="skip" href="#main">Skip to the operations</a><div class="frame">'
         + _nav(info["title"], groups)
         + f'<main id="main"><h1>{escape(info["title"])}</h1><p>{escape(info["summary"])} {_prose(info["description"])}</p>'
-        f'<p>The same as <a href="/openapi.json">OpenAPI 3.1</a>. Errors are <a href="/problems">problem details</a>.</p>'
+        f'<p>The same as <a href="/openapi.json">OpenAPI 3.1</a>; WebSockets are in <a href="/asyncapi.json">AsyncAPI 3</a>. Errors are <a href="/problems">problem details</a>.</p>'
         f'<section id="authorization"><h2>Authorization</h2>{_list(security)}</section>'
         f'{body}<section id="types"><h2>Types</h2>{types}</section></main></div>',
     )

@@ -9,6 +9,8 @@ ApiError
   ├─ NotAuthenticated       no token, or one that does not hold
   ├─ InsufficientScope      a valid token without the scope
   ├─ NotFound               no such thing for this caller
+  ├─ UpgradeRequired        a path that is a WebSocket, asked as if it were none
+  ├─ TooManyConnections     the process holds as many WebSockets as it may
   └─ NotReady               a part that every request needs does not answer; names each part
 """
 
@@ -73,6 +75,17 @@ class InsufficientScope(ApiError):
 class NotFound(ApiError):
     def __init__(self, what: str) -> None:
         super().__init__(f"There is no such {what}.")
+
+
+class UpgradeRequired(ApiError):
+    def __init__(self) -> None:
+        super().__init__("This path is a WebSocket.")
+
+
+class TooManyConnections(ApiError):
+    def __init__(self) -> None:
+        super().__init__("This gateway holds as many connections as it may.")
+        self.retry_after_s = 5
 
 
 class NotReady(ApiError):

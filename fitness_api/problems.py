@@ -114,6 +114,20 @@ METHOD_NOT_ALLOWED: Final = Problem(
     meaning="The path exists and this method does not.",
     remedy="Use one of the methods in the Allow header.",
 )
+UPGRADE_REQUIRED: Final = Problem(
+    status=426,
+    code="upgrade_required",
+    title="The path is a WebSocket",
+    meaning="The request did not ask for a WebSocket, or was more than a handshake, and this path is nothing else.",
+    remedy="Open it with a WebSocket client: a GET over HTTP/1.1 with `Connection: upgrade` and `Upgrade: websocket`.",
+)
+TOO_MANY_CONNECTIONS: Final = Problem(
+    status=503,
+    code="too_many_connections",
+    title="No more connections here",
+    meaning="This gateway holds as many WebSockets as it may.",
+    remedy="Connect again after Retry-After, with growing pauses and jitter; you may meet another gateway.",
+)
 EMAIL_TAKEN: Final = Problem(
     status=409,
     code="email_taken",
@@ -286,6 +300,8 @@ PROBLEMS: Final[Mapping[type[Exception], Problem]] = {
     api.NotAuthenticated: UNAUTHENTICATED,
     api.InsufficientScope: INSUFFICIENT_SCOPE,
     api.NotFound: NOT_FOUND,
+    api.UpgradeRequired: UPGRADE_REQUIRED,
+    api.TooManyConnections: TOO_MANY_CONNECTIONS,
     api.NotReady: UNAVAILABLE,
     identity.EmailTaken: EMAIL_TAKEN,
     identity.InvalidCredentials: INVALID_CREDENTIALS,
@@ -376,6 +392,8 @@ def headers(problem: Problem, error: Exception) -> dict[str, str]:
         out |= dict(error.headers or {})
     if problem.status in {429, 503}:
         out["Retry-After"] = str(max(1, int(getattr(error, "retry_after_s", None) or problem.retry_after_s or 1)))
+    if problem is UPGRADE_REQUIRED:
+        out["Upgrade"] = "websocket"
     if challenge := _challenge(problem, error):
         out["WWW-Authenticate"] = challenge
     return out

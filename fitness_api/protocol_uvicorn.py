@@ -47,6 +47,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._body_was_held = False
         self._answer_timer: asyncio.TimerHandle | None = None
         self._unsent_bytes = 0
+        self._upgrades = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -59,6 +60,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._progressed = False
         super().data_received(data)
+        if self._upgrades:
+            return
         # The parser keeps what belongs to an unfinished header (or trailer, or chunk extension) until it is whole.
         self._unread_bytes = 0 if self._progressed else self._unread_bytes + len(data)
         if self._unread_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
@@ -98,7 +101,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._head_timer = None
         if len(self.pipeline) >= MAX_PIPELINED:
             raise TooManyPipelined
+        self._upgrades = self.parser.should_upgrade() and self._is_handshake()
         super().on_headers_complete()
+        if self._upgrades:
+            # From here on this object hears nothing, and must do nothing.
+            self._stop_timers()
+            return
         if self.parser.should_upgrade():
             # The parser takes what follows for the other protocol's, and finds no second request in it.
             self.cycle.keep_alive = False
@@ -118,6 +126,19 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def _unsupported_upgrade_warning(self) -> None:
         """Nothing: whoever asks for an upgrade is answered without one, and any stranger may ask."""
+
+    def _should_upgrade(self) -> bool:
+        return self._upgrades
+
+    def _is_handshake(self) -> bool:
+        """Whether this opens a WebSocket: a GET without a body, for which no earlier request of its connection has to wait."""
+        return (
+            super()._should_upgrade()
+            and self.parser.get_method() == b"GET"
+            and self.parser.get_http_version() == "1.1"
+            and not any(name in {b"content-length", b"transfer-encoding"} for name, _ in self.headers)
+            and (self.cycle is None or self.cycle.response_complete)
+        )
 
     def _count(self, size_bytes: int) -> None:
         self._head_bytes += size_bytes

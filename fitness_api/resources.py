@@ -3,7 +3,7 @@
 import asyncio
 from base64 import b64decode
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, TypedDict
 
 from pymongo import AsyncMongoClient
@@ -17,15 +17,18 @@ from fitness_api.identity.passwords import Passwords
 from fitness_api.identity.sessions import Sessions
 from fitness_api.identity.store import Store as Accounts
 from fitness_api.identity.store_mongo import MongoStore as MongoAccounts
+from fitness_api.live_sockets import LiveSockets
 from fitness_api.pacing import Pacing
 from fitness_api.settings import Settings
 from fitness_api.workouts.decoder import Decoder
 from fitness_api.workouts.import_store import ImportStore
 from fitness_api.workouts.import_store_mongo import MongoImportStore
 from sync import cursor
+from sync.hints_redis import RedisHints
 from sync.log import Log
 from sync.log_mongo import MongoLog
 from sync.store import Store
+from sync.store_hinting import HintingStore
 from sync.store_mongo import MongoStore
 from sync.track_store import TrackStore
 from sync.track_store_mongo import MongoTrackStore
@@ -53,6 +56,7 @@ class Resources(TypedDict):
     decoder: Decoder
     imports: ImportStore
     erased: Stores
+    live_sockets: LiveSockets
 
 
 @asynccontextmanager
@@ -71,11 +75,25 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     database = mongo[settings.mongo_database]
     master_key = b64decode(settings.master_key)
     redis = Redis.from_url(settings.redis_url, socket_timeout=5, socket_connect_timeout=5)
-    sync_store = MongoStore(database)
+    hints = RedisHints(settings.redis_url)
+    sync_store = HintingStore(MongoStore(database), hints.announce)
     accounts = MongoAccounts(database)
     tracks, imports = MongoTrackStore(database), MongoImportStore(database)
     passwords = Passwords(hashers=settings.password_hashers)
+    sessions = Sessions(
+        accounts,
+        passwords,
+        KeyRing(accounts, master_key),
+        issuer=settings.public_url.rstrip("/"),
+        master_key=master_key,
+        # Its connections ask again whether it goes on, in whichever process they are.
+        on_end=hints.announce,
+    )
+    live_sockets = LiveSockets(hints, sessions)
+    running = AsyncExitStack()
     try:
+        await running.enter_async_context(hints.running())
+        await running.enter_async_context(live_sockets.running())
         yield {
             "settings": settings,
             "mongo": mongo,
@@ -86,21 +104,17 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             "pacing": Pacing(),
             "cursor_key": cursor.derive_key(master_key),
             "accounts": accounts,
-            "sessions": Sessions(
-                accounts,
-                passwords,
-                KeyRing(accounts, master_key),
-                issuer=settings.public_url.rstrip("/"),
-                master_key=master_key,
-            ),
+            "sessions": sessions,
             "devices": Devices(accounts, sync_store),
             "tracks": tracks,
             "track_reads": asyncio.Semaphore(TRACK_READS),
             "decoder": Decoder(workers=settings.import_workers),
             "imports": imports,
             "erased": Stores(MongoErasureStore(database), sync_store, tracks, imports),
+            "live_sockets": live_sockets,
         }
     finally:
+        await running.aclose()
         passwords.close()
         await redis.aclose()
         await mongo.close()

@@ -11,7 +11,7 @@ from msgspec import Struct, json, structs
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fitness_api import docs_page
+from fitness_api import asyncapi, docs_page
 from fitness_api.bodies import respond, respond_bytes
 from fitness_api.docs_page import Page
 from fitness_api.errors import NotFound, NotReady
@@ -52,6 +52,7 @@ class Published:
     """What the gateway says of itself, rendered once when it starts."""
 
     openapi_json: bytes
+    asyncapi_json: bytes
     docs: Page
     problems: Page
     problem: dict[str, Page]
@@ -61,6 +62,7 @@ def publish(operations: tuple[Operation, ...], *, public_url: str) -> Published:
     described = document(operations, public_url=public_url)
     return Published(
         openapi_json=json.encode(described),
+        asyncapi_json=json.encode(asyncapi.document(public_url=public_url)),
         docs=docs_page.docs(described),
         problems=docs_page.problems(CATALOGUE.values()),
         problem={problem.slug: docs_page.problem(problem) for problem in CATALOGUE.values()},
@@ -121,7 +123,14 @@ async def _ask(question: Callable[[], Awaitable[None]], *, needed: bool) -> Depe
 
 
 async def openapi_json(request: Request[Served]) -> Response:
-    published = request.state["published"].openapi_json
+    return _description(request, request.state["published"].openapi_json)
+
+
+async def asyncapi_json(request: Request[Served]) -> Response:
+    return _description(request, request.state["published"].asyncapi_json)
+
+
+def _description(request: Request[Served], published: bytes) -> Response:
     return respond_bytes(
         request,
         published,
@@ -187,6 +196,14 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         tag="Operations",
         summary="This description, as OpenAPI 3.1",
         answers={200: Media(types=("application/json",), description="The OpenAPI document.")},
+    ),
+    Operation(
+        method="GET",
+        path="/asyncapi.json",
+        handler=asyncapi_json,
+        tag="Operations",
+        summary="The WebSockets, as AsyncAPI 3",
+        answers={200: Media(types=("application/json",), description="The AsyncAPI document.")},
     ),
     Operation(
         method="GET",

@@ -35,7 +35,7 @@ from fitness_api.settings import PREFIX, Settings, from_environment
 
 GATEWAY = "gateway"
 GATEWAY_READY_WITHIN_S = 60
-# Longer than the gateway's own bound for open requests (cli.DRAIN_WITHIN_S), which it needs for itself.
+# Longer than the gateway's own bound for open requests (server_uvicorn.DRAIN_WITHIN_S), which it needs for itself.
 GATEWAY_STOP_WITHIN_S = 25
 BOUND_LOGS_EVERY_S = 30
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")

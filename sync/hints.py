@@ -14,6 +14,11 @@ class Hints(Protocol):
       once they can come again. So a watcher that syncs at each call misses nothing.
     """
 
+    @property
+    def hears(self) -> bool:
+        """Whether what other processes announce comes now, as far as is known."""
+        ...
+
     def announce(self, user_id: str) -> None:
         """Tell every process, soon. Never waits and never fails: what is written is written, whoever hears of it."""
         ...

@@ -76,6 +76,10 @@ class RedisHints:
             with suppress(asyncio.CancelledError):
                 await task
 
+    @property
+    def hears(self) -> bool:
+        return self._is_linked
+
     def announce(self, user_id: str) -> None:
         if user_id in self._pending or len(self._pending) < MAX_PENDING:
             self._pending[user_id] = None

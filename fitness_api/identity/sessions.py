@@ -97,7 +97,10 @@ class _Remembered(Generic[K, V]):
 
 
 class Sessions:
-    """`issuer` is the public URL: access tokens are issued by it and for it."""
+    """`issuer` is the public URL: access tokens are issued by it and for it.
+
+    on_end: called with the account of each session that was ended here; it must neither wait nor raise.
+    """
 
     def __init__(
         self,
@@ -108,6 +111,7 @@ class Sessions:
         issuer: str,
         master_key: bytes,
         now_ms: Callable[[], int] = wall_clock_ms,
+        on_end: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._passwords = passwords
@@ -115,6 +119,7 @@ class Sessions:
         self._issuer = issuer
         self._refresh_key = refresh_tokens.derive_key(master_key)
         self._now_ms = now_ms
+        self._on_end = on_end
         self._verified: _Remembered[str, Principal] = _Remembered()
         self._checked: _Remembered[tuple[str, str], _Checked] = _Remembered()
 
@@ -185,6 +190,7 @@ class Sessions:
         """End a session; here at once, in other processes within RECHECK_MS. False: there was none."""
         ended = await self._store.end_session(user_id, session_id)
         self._checked.forget((user_id, session_id))
+        self._on_end(user_id)
         return ended
 
     async def revoke_token(self, token: str, *, client_id: str = FIRST_PARTY) -> None:
@@ -261,6 +267,11 @@ class Sessions:
             await self._store.see_generation(*key, principal.generation)
         self._checked.put(key, _Checked(now_ms, max(session.seen_generation, principal.generation)))
         return True
+
+    async def goes_on(self, principal: Principal) -> bool:
+        """As `holds`, and as of now. Raises StoreUnavailable."""
+        self._checked.forget((principal.user_id, principal.session_id))
+        return await self.holds(principal)
 
     async def published_keys(self) -> tuple[PublicJWK, ...]:
         """Return every key that a valid token may be signed with, the next one included."""

@@ -1,0 +1,58 @@
+"""A gateway as it is run: uvicorn with our protocols on a port, on this very loop."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import uvicorn
+from starlette.types import ASGIApp
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from fitness_api.server_uvicorn import server_of
+
+
+class Gateway:
+    def __init__(self, server: uvicorn.Server, port: int) -> None:
+        self.server = server
+        self.port = port
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def connect(self, path: str = "/", headers: dict[str, str] | None = None) -> connect:
+        return connect(
+            f"ws://127.0.0.1:{self.port}{path}",
+            additional_headers=headers,
+            proxy=None,
+            compression=None,
+            ping_interval=None,
+            close_timeout=5,
+            open_timeout=30,
+        )
+
+
+@asynccontextmanager
+async def gateway(app: ASGIApp) -> AsyncIterator[Gateway]:
+    server = server_of(app)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        serving = asyncio.create_task(server._serve([listener]))
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.01)
+        try:
+            yield Gateway(server, listener.getsockname()[1])
+        finally:
+            server.should_exit = True
+            await serving
+
+
+async def closed(connection: ClientConnection) -> tuple[int | None, str | None]:
+    """Read on until the connection is closed; return code and reason."""
+    async with asyncio.timeout(20):
+        with suppress(ConnectionClosed):
+            while True:
+                await connection.recv()
+    return connection.close_code, connection.close_reason
