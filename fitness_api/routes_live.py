@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Any, Final
 
 from starlette.requests import HTTPConnection, Request
@@ -40,13 +40,13 @@ async def live(scope: Scope, receive: Receive, send: Send) -> None:
             await _refuse(error, connection, receive, send)
             return
         await send({"type": "websocket.accept"})
-        telling = asyncio.create_task(_tell(socket, sockets, send))
         try:
-            await _listen(socket, sessions, receive, send)
-        finally:
-            telling.cancel()
-            with suppress(asyncio.CancelledError, OSError):
-                await telling
+            async with asyncio.TaskGroup() as tasks:
+                telling = tasks.create_task(_tell(socket, sockets, send))
+                await _listen(socket, sessions, receive, send)
+                telling.cancel()
+        except* OSError:
+            pass  # it ended while something was being said
 
 
 async def _admissible(sessions: Sessions, authorization: str | None) -> Principal:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import resource
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus
 
-from fitness_api import app, live_sockets, routes_live
+from fitness_api import app, live_sockets, routes_live, synthetic_ride
 from fitness_api.identity import access_tokens
 from fitness_api.server_uvicorn import allow_many_connections
 from fitness_api.settings import Settings
@@ -93,25 +93,35 @@ async def test_whatever_lands_is_told_on_every_gateway_to_that_account_only(here
     ada = await registered(here.api)
     eve = await registered(here.api, "eve@example.org")
     device = await device_of(here.api, bearer(ada))
-    async with served(settings) as there:
-        async with here.live(ada) as near, there.live(ada) as far, there.live(eve) as stranger:
-            await upload(here.api, ada, device)
-            await changed(near)
-            await changed(far)
-            await upload(there.api, ada, device)
-            await changed(near)
-            await changed(far)
-            chunk = {"start": "2026-03-01T07:30:00.000Z", "offsets_ms": [0], "values": [120]}
-            path = f"/v1/workouts/{uuid4()}/tracks/heart_rate/{uuid4()}"
-            answer = await there.api.put(path, json=chunk, headers=bearer(ada))
-            assert answer.status_code in {200, 201}, answer.text
-            await changed(near)
-            await changed(far)
-            # A sync without changes, and one that changes nothing, are no news.
-            body = {"device_id": device["device_id"], "cursor": ""}
-            assert (await here.api.post("/v1/sync", json=body, headers=bearer(ada))).status_code == 200
-            await quiet(near)
-            await quiet(stranger)
+    async with (
+        served(settings) as there,
+        here.live(ada) as near,
+        there.live(ada) as far,
+        there.live(eve) as stranger,
+    ):
+        await upload(here.api, ada, device)
+        await changed(near)
+        await changed(far)
+        await upload(there.api, ada, device)
+        await changed(near)
+        await changed(far)
+        chunk = {"start": "2026-03-01T07:30:00.000Z", "offsets_ms": [0], "values": [120]}
+        path = f"/v1/workouts/{uuid4()}/tracks/heart_rate/{uuid4()}"
+        answer = await there.api.put(path, json=chunk, headers=bearer(ada))
+        assert answer.status_code in {200, 201}, answer.text
+        await changed(near)
+        await changed(far)
+        answer = await there.api.post(
+            "/v1/imports", content=synthetic_ride.encode(started_at_ms=1_750_000_000_000), headers=bearer(ada)
+        )
+        assert answer.status_code == 201, answer.text
+        await changed(near)
+        await changed(far)
+        # A sync without changes is no news.
+        body = {"device_id": device["device_id"], "cursor": ""}
+        assert (await here.api.post("/v1/sync", json=body, headers=bearer(ada))).status_code == 200
+        await quiet(near)
+        await quiet(stranger)
 
 
 async def refusal(served: Served, path: str, headers: dict[str, str]) -> tuple[int, Json]:
@@ -198,20 +208,23 @@ async def test_an_ended_session_s_connections_close_on_every_gateway(
     ended = await registered(here.api)
     login = {"email": "ada@example.org", "password": "correct horse"}
     other = (await here.api.post("/v1/auth/login", json=login)).json()
-    async with served(settings) as there:
-        async with here.live(ended) as near, there.live(ended) as far, there.live(other) as stays:
-            if way == "logout":
-                assert (await here.api.post("/v1/auth/logout", headers=bearer(ended))).status_code == 204
-            else:
-                form = {"grant_type": "refresh_token", "refresh_token": ended["refresh_token"]}
-                newer = (await here.api.post("/v1/oauth/token", data=form)).json()
-                newest = {"grant_type": "refresh_token", "refresh_token": newer["refresh_token"]}
-                newest = (await here.api.post("/v1/oauth/token", data=newest)).json()
-                assert (await here.api.post("/v1/oauth/token", data=form)).status_code == 400
-            assert await closed(near) == (4401, "session_ended")
-            assert await closed(far) == (4401, "session_ended")
-            await changed(stays)  # it cannot tell one reason from another
-            await quiet(stays)
+    async with (
+        served(settings) as there,
+        here.live(ended) as near,
+        there.live(ended) as far,
+        there.live(other) as stays,
+    ):
+        if way == "logout":
+            assert (await here.api.post("/v1/auth/logout", headers=bearer(ended))).status_code == 204
+        else:
+            form = {"grant_type": "refresh_token", "refresh_token": ended["refresh_token"]}
+            newer = (await here.api.post("/v1/oauth/token", data=form)).json()
+            await here.api.post("/v1/oauth/token", data={**form, "refresh_token": newer["refresh_token"]})
+            assert (await here.api.post("/v1/oauth/token", data=form)).status_code == 400
+        assert await closed(near) == (4401, "session_ended")
+        assert await closed(far) == (4401, "session_ended")
+        await changed(stays)  # an announcement says no more
+        await quiet(stays)
 
 
 async def test_without_redis_ended_sessions_still_close(settings: Settings) -> None:
@@ -298,7 +311,7 @@ async def test_a_gateway_that_stops_sends_its_clients_away(settings: Settings) -
 
 
 @pytest.fixture
-def many_descriptors() -> AsyncIterator[None]:
+def many_descriptors() -> Iterator[None]:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     allow_many_connections()
     yield
@@ -310,7 +323,7 @@ async def test_hundreds_at_once(here: Served) -> None:
     pairs = [await registered(here.api, f"user{number}@example.org") for number in range(5)]
     devices = [await device_of(here.api, bearer(pair)) for pair in pairs]
     crowd = 500
-    live_sockets_of = here.gateway.server.lifespan.state["live_sockets"]  # type: ignore[union-attr]
+    live_sockets_of = here.gateway.server.lifespan.state["live_sockets"]
 
     async def member(number: int, stack: AsyncExitStack) -> ClientConnection:
         return await stack.enter_async_context(here.live(pairs[number % len(pairs)]))
