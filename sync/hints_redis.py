@@ -28,6 +28,8 @@ BATCH: Final = 500
 ANSWER_WITHIN_S: Final = 5.0
 PING_EVERY_S: Final = 3.0
 SILENT_S: Final = 10.0
+# What was announced just before the end is still published, unless Redis is down.
+LAST_WORDS_WITHIN_S: Final = 1.0
 MIN_PAUSE_S: Final = 0.1
 MAX_PAUSE_S: Final = 5.0
 # After a cut everybody who is watched is to sync: 2,000 accounts a second from one process, and not all at once.
@@ -55,6 +57,7 @@ class RedisHints:
         # Announced and not yet published; a dict for its order.
         self._pending: dict[str, None] = {}
         self._has_pending = asyncio.Event()
+        self._is_publishing = False
         # Accounts whose subscription may differ from what their watchers want.
         self._unsettled: dict[str, None] = {}
         self._has_unsettled = asyncio.Event()
@@ -71,6 +74,10 @@ class RedisHints:
         task = asyncio.create_task(self._run())
         try:
             yield
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORDS_WITHIN_S):
+                    while self._pending or self._is_publishing:  # noqa: ASYNC110 once, at the end
+                        await asyncio.sleep(0.01)
         finally:
             task.cancel()
             with suppress(asyncio.CancelledError):
@@ -174,6 +181,7 @@ class RedisHints:
                 # Taken out first: who is announced while this is on its way is published again.
                 for user_id in batch:
                     del self._pending[user_id]
+                self._is_publishing = True
                 try:
                     async with asyncio.timeout(ANSWER_WITHIN_S), asyncio.TaskGroup() as tasks:
                         for address, user_ids in topology.by_node(batch).items():
@@ -182,6 +190,8 @@ class RedisHints:
                 except BaseException:
                     self._pending = dict.fromkeys(batch) | self._pending
                     raise
+                finally:
+                    self._is_publishing = False
 
     async def _settle(self, topology: Topology, connections: Connections) -> None:
         """Subscribe and unsubscribe, all accounts of a partition by one command."""

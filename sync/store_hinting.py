@@ -21,8 +21,9 @@ class HintingStore:
         self, user_id: str, keys: Sequence[Key], stamps: Collection[Stamp], step: Step
     ) -> tuple[State, Outcome]:
         state, outcome = await self._store.update(user_id, keys, stamps, step)
-        # Only what a device would be given is news; what the head says of devices, say, is not, or two would wake each other for ever.
-        if outcome.writes and outcome.head.seq > state.head.seq:
+        # Only what a device would be given is news; what the head says of devices, say, is not, or two would wake each other for
+        # ever. Where all was there already, an answer may have been lost, and with it what would have been announced.
+        if outcome.head.seq > state.head.seq or (keys and outcome.head == state.head):
             self._announce(user_id)
         return state, outcome
 

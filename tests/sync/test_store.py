@@ -18,6 +18,7 @@ from sync.head import MAX_DEVICES, Device, Head
 from sync.merge import Outcome, State
 from sync.schema import COLLECTIONS
 from sync.store import Step, Store
+from sync.store_hinting import HintingStore
 from sync.store_memory import MemoryStore
 from sync.store_mongo import RECORDS, MongoStore
 from sync.values import from_wire
@@ -27,8 +28,10 @@ ALL = tuple(COLLECTIONS)
 KEY = Key("workouts", "00000000-0000-4000-8000-000000000001")
 
 
-@pytest.fixture(params=["memory", "mongo"])
+@pytest.fixture(params=["memory", "mongo", "hinting"])
 def store(request: pytest.FixtureRequest, database: AsyncDatabase[dict[str, Any]]) -> Store:
+    if request.param == "hinting":
+        return HintingStore(MemoryStore(), lambda _: None)
     return MemoryStore() if request.param == "memory" else MongoStore(database)
 
 
