@@ -37,7 +37,7 @@ def document(*, public_url: str) -> dict[str, Any]:
             "title": "Fitness backend: live",
             "version": "1",
             "description": (
-                "WebSockets without subprotocol or extension; messages are JSON text. A refused upgrade is HTTP 401, 403 or 503 "
+                "WebSockets without subprotocol or extension; messages are JSON text. A refused upgrade is HTTP 401, 403, 410 or 503 "
                 "with RFC 9457 problem details, as in `/openapi.json`. The server pings every 20 s. On close codes outside 4400 to "
                 "4499 reconnect with jitter. A message of an unknown type is to be ignored."
             ),

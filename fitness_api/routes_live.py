@@ -15,7 +15,7 @@ from fitness_api.close_codes import CloseCode
 from fitness_api.errors import ApiError, InsufficientScope, NotAuthenticated, NotFound, UpgradeRequired
 from fitness_api.hint_messages import Changed, Malformed, Refused, Token, TokenAccepted, decode, encode
 from fitness_api.identity.access_tokens import Principal
-from fitness_api.identity.errors import IdentityError, StoreUnavailable
+from fitness_api.identity.errors import AccountDeleted, IdentityError, StoreUnavailable
 from fitness_api.identity.sessions import Sessions
 from fitness_api.live_sockets import LiveSocket, LiveSockets
 
@@ -107,7 +107,7 @@ def _refuse_binary() -> Token:
 async def _renewed(socket: LiveSocket, sessions: Sessions, token: Token) -> TokenAccepted | Refused:
     try:
         principal = await _admissible(sessions, f"Bearer {token.access_token}")
-    except NotAuthenticated as error:
+    except (NotAuthenticated, AccountDeleted) as error:
         return Refused("unauthenticated", str(error))
     except InsufficientScope as error:
         return Refused("insufficient_scope", str(error))

@@ -201,7 +201,7 @@ async def test_what_is_no_message_ends_it(here: Served, message: str | bytes) ->
         assert (await closed(client))[0] == 4400
 
 
-@pytest.mark.parametrize("way", ["logout", "replay"])
+@pytest.mark.parametrize("way", ["logout", "replay", "erasure"])
 async def test_an_ended_session_s_connections_close_on_every_gateway(
     here: Served, settings: Settings, way: str
 ) -> None:
@@ -216,6 +216,8 @@ async def test_an_ended_session_s_connections_close_on_every_gateway(
     ):
         if way == "logout":
             assert (await here.api.post("/v1/auth/logout", headers=bearer(ended))).status_code == 204
+        elif way == "erasure":
+            assert (await here.api.delete("/v1/me", headers=bearer(ended))).status_code == 204
         else:
             form = {"grant_type": "refresh_token", "refresh_token": ended["refresh_token"]}
             newer = (await here.api.post("/v1/oauth/token", data=form)).json()
@@ -223,8 +225,12 @@ async def test_an_ended_session_s_connections_close_on_every_gateway(
             assert (await here.api.post("/v1/oauth/token", data=form)).status_code == 400
         assert await closed(near) == (4401, "session_ended")
         assert await closed(far) == (4401, "session_ended")
-        await changed(stays)  # an announcement says no more
-        await quiet(stays)
+        if way == "erasure":
+            assert await closed(stays) == (4401, "session_ended")
+            assert (await refusal(here, PATH, bearer(other)))[1]["code"] == "account_deleted"
+        else:
+            await changed(stays)  # an announcement says no more
+            await quiet(stays)
 
 
 async def test_without_redis_ended_sessions_still_close(settings: Settings) -> None:
