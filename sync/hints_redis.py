@@ -32,6 +32,8 @@ SILENT_S: Final = 10.0
 LAST_WORDS_WITHIN_S: Final = 1.0
 MIN_PAUSE_S: Final = 0.1
 MAX_PAUSE_S: Final = 5.0
+# A link that ends sooner has not worked: a command that is not permitted, say.
+STEADY_AFTER_S: Final = 10.0
 # After a cut everybody who is watched is to sync: 2,000 accounts a second from one process, and not all at once.
 RETOLD: Final = 200
 RETOLD_EVERY_S: Final = 0.1
@@ -53,6 +55,7 @@ class RedisHints:
         self._nodes = Nodes(url)
         self._watchers: dict[str, dict[object, Callable[[], None]]] = {}
         self._is_linked = False
+        self._linked_at_s = 0.0
         self._has_been_told_of_outage = False
         # Announced and not yet published; a dict for its order.
         self._pending: dict[str, None] = {}
@@ -121,6 +124,7 @@ class RedisHints:
             notify()
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
         pause_s = MIN_PAUSE_S
         while True:
             try:
@@ -130,7 +134,8 @@ class RedisHints:
             except* Exception:  # noqa: BLE001
                 # A defect of ours must not leave a process without hints until its next start.
                 _log.exception("Hints stopped.")
-            pause_s = MIN_PAUSE_S if self._is_linked else min(MAX_PAUSE_S, 2 * pause_s)
+            has_lasted = self._is_linked and loop.time() - self._linked_at_s > STEADY_AFTER_S
+            pause_s = MIN_PAUSE_S if has_lasted else min(MAX_PAUSE_S, 2 * pause_s)
             self._unlink()
             # Every process lost the same server at the same time.
             await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311
@@ -142,6 +147,7 @@ class RedisHints:
             listening = {a: await opened.enter_async_context(self._nodes.connected(a)) for a in topology.addresses}
             speaking = {a: await opened.enter_async_context(self._nodes.connected(a)) for a in topology.addresses}
             self._is_linked = True
+            self._linked_at_s = asyncio.get_running_loop().time()
             self._unsettled = dict.fromkeys(self._watchers)
             self._cut_off = set(self._watchers)
             self._has_unsettled.set()

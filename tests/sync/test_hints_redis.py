@@ -278,6 +278,16 @@ async def test_a_connection_that_the_server_ends_is_made_anew(server: Server, ki
             await watcher.called()
 
 
+async def test_a_command_that_is_not_permitted_is_not_tried_without_end(server: Server) -> None:
+    [user] = accounts(1)
+    async with Redis.from_url(server.url) as client:
+        await ask(client, "ACL SETUSER", "limited", "on", ">secret", "~*", "&*", "+@all", "-ssubscribe")
+        async with process(server.url.replace("//", "//limited:secret@")) as hints:
+            with hints.watch(user, Watcher()):
+                await asyncio.sleep(1.5)
+        assert (await client.info("stats"))["total_connections_received"] < 25
+
+
 async def test_on_a_cluster_each_account_has_its_node(cluster: tuple[Server, Server]) -> None:
     first, second = cluster
     async with process(first.url) as here, process(second.url) as there:

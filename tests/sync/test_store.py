@@ -30,9 +30,9 @@ KEY = Key("workouts", "00000000-0000-4000-8000-000000000001")
 
 @pytest.fixture(params=["memory", "mongo", "hinting"])
 def store(request: pytest.FixtureRequest, database: AsyncDatabase[dict[str, Any]]) -> Store:
-    if request.param == "hinting":
-        return HintingStore(MemoryStore(), lambda _: None)
-    return MemoryStore() if request.param == "memory" else MongoStore(database)
+    if request.param == "memory":
+        return MemoryStore()
+    return MongoStore(database) if request.param == "mongo" else HintingStore(MongoStore(database), lambda _: None)
 
 
 @pytest.fixture
