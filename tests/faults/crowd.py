@@ -4,7 +4,7 @@
     await crowd.sign_up(accounts=2, devices=3)
     async with crowd.at_work():
         …                                   # faults
-    for history in await crowd.at_rest(database): assert problems(history) == []
+    for history in await crowd.at_rest(mongo_url): assert problems(history) == []
 
 A device does what the section "A device" of docs/protocols/sync.md asks: it tries by level, not by edge, with growing pauses and
 jitter, and no sooner than Retry-After.
@@ -30,7 +30,7 @@ from sync.replica import Register, Replica
 from sync.schema import COLLECTIONS
 from sync.store_mongo import RECORDS, MongoStore
 from tests.faults.history import History, Made, RunEnd, Told, Version, digests
-from tests.faults.servers import MASTER_KEY
+from tests.faults.servers import MASTER_KEY, database_at
 
 CURSOR_KEY = cursor.derive_key(MASTER_KEY)
 PASSWORD = "correct horse battery staple"
@@ -38,11 +38,13 @@ PASSWORD = "correct horse battery staple"
 # A verdict on the protocol, and the one time that these tests measure: after a fault is over, every queue is empty so soon.
 # It holds what a killed gateway's open transaction (15 s, looked for every 7.5 s) and an election cost.
 DRAINED_WITHIN_S = 30
+# A gateway that tries again while its database is away makes a device wait: so long, where a round trip takes some 20 ms.
+LONG_WAIT_S = 0.5
 # Above a gateway's own bound for its database (10 s a statement): a device that gives up sooner only asks again.
 REQUEST_TIMEOUT_S = 20
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
 # Between round trips that succeed. Less would make two cores the fault.
-LONGEST_REST_S = 0.1
+LONGEST_REST_S = 0.03
 # Far enough that every one of its stamps is replaced.
 FAST_CLOCK_MS = 3_600_000
 
@@ -95,7 +97,7 @@ class Device:
     async def work(self, until: asyncio.Event) -> None:
         """Edit and sync, on- or offline alike."""
         while not until.is_set():
-            for _ in range(self._dice.choice([0, 1, 1, 2, 5, 40])):
+            for _ in range(self._dice.choice([0, 1, 1, 1, 2, 3, 30])):
                 self.edit()
             await asyncio.sleep(await self.attempt())
 
@@ -138,7 +140,7 @@ class Device:
             assert presented is not None
             [at] = {place.at for place in presented.places}
             own = digests(self.replica.answered)
-            history.run_ends.append(RunEnd(self.replica.number, at, own, response.get("digests")))
+            history.run_ends.append(RunEnd(self.replica.number, at, own, response["digests"]))
 
 
 class Crowd:
@@ -151,6 +153,7 @@ class Crowd:
         self.answered = 0
         self.failures: Counter[str] = Counter()
         self.in_flight: Counter[str] = Counter()
+        self.longest_wait_s = 0.0
         self._dice = random.Random(seed)
         self._stack = AsyncExitStack()
         self._http: httpx.AsyncClient
@@ -169,9 +172,9 @@ class Crowd:
         for number in range(accounts):
             keys = [Key(("workouts", "nutrition")[n % 2], str(uuid.uuid4())) for n in range(6)]
             account = Account(f"{number}-{uuid.uuid4()}@example.org", keys)
-            await self._authenticate(account, "register", 201)
-            answer = await self._http.get(f"{self.urls[0]}/v1/me", headers=_bearer(account))
-            account.user_id = answer.json()["user_id"]
+            await self._authenticate(account, "register")
+            profile = await self._ask("GET", "/v1/me", headers=_bearer(account))
+            account.user_id = profile["user_id"]
             self.accounts.append(account)
             for n in range(devices):
                 replica = await self._registered(account)
@@ -179,19 +182,29 @@ class Crowd:
                 dice = random.Random(self._dice.getrandbits(32))
                 self.devices.append(Device(self, account, replica, dice, ahead_ms=ahead_ms))
 
-    async def _authenticate(self, account: Account, how: str, expected: int) -> None:
+    async def _authenticate(self, account: Account, how: str) -> None:
         credentials = {"email": account.email, "password": PASSWORD}
-        answer = await self._http.post(f"{self._dice.choice(self.urls)}/v1/auth/{how}", json=credentials)
-        if answer.status_code == expected:
-            account.access_token = answer.json()["access_token"]
-        elif answer.status_code not in (429, 503):
-            raise AssertionError(answer.text)
+        pair = await self._ask("POST", f"/v1/auth/{how}", json=credentials)
+        account.access_token = pair["access_token"]
 
     async def _registered(self, account: Account) -> Replica:
         installation = {"installation_id": str(uuid.uuid4()), "platform": "watchos", "app_version": "1"}
-        answer = await self._http.post(f"{self.urls[0]}/v1/devices", json=installation, headers=_bearer(account))
-        assert answer.status_code == 201, answer.text
-        return Replica(answer.json()["device_id"], answer.json()["replica"])
+        device = await self._ask("POST", "/v1/devices", json=installation, headers=_bearer(account))
+        return Replica(device["device_id"], device["replica"])
+
+    async def _ask(self, method: str, path: str, **request: Any) -> Mapping[str, Any]:
+        """What is not sync, until it succeeds."""
+        while True:
+            try:
+                answer = await self._http.request(method, self._dice.choice(self.urls) + path, **request)
+            except httpx.TransportError:
+                await asyncio.sleep(FIRST_PAUSE_S)
+                continue
+            if answer.status_code not in (429, 503):
+                assert answer.is_success, answer.text
+                body: Mapping[str, Any] = answer.json()
+                return body
+            await asyncio.sleep(float(answer.headers["retry-after"]))
 
     async def post(
         self, url: str, account: Account, request: Mapping[str, Any]
@@ -199,11 +212,12 @@ class Crowd:
         """Return the answer, or None and how long the server asks to be left alone."""
         is_upload = bool(request["changes"])
         self.in_flight[url] += is_upload
+        began_s = time.monotonic()
         try:
             answer = await self._http.post(f"{url}/v1/sync", json=request, headers=_bearer(account))
             if answer.status_code == 401:
                 self.failures["401"] += 1
-                await self._authenticate(account, "login", 200)
+                await self._authenticate(account, "login")
                 return None, 0.0
         except httpx.TransportError as error:
             self.failures[type(error).__name__] += 1
@@ -212,6 +226,7 @@ class Crowd:
             self.in_flight[url] -= is_upload
         if answer.status_code == 200:
             self.answered += 1
+            self.longest_wait_s = max(self.longest_wait_s, time.monotonic() - began_s)
             response: Mapping[str, Any] = answer.json()
             return response, 0.0
         self.failures[str(answer.status_code)] += 1
@@ -229,20 +244,29 @@ class Crowd:
             yield
             is_over.set()
 
-    async def until_uploading(self, url: str) -> None:
-        """Returns while that gateway has an upload to answer, somewhere in the middle of it."""
+    async def uploading(self, url: str | None = None) -> None:
+        """Returns while that gateway, or any, has an upload to answer, somewhere in the middle of it."""
         while True:
             await asyncio.sleep(self._dice.uniform(0, LONGEST_REST_S))
-            if self.in_flight[url]:
+            if self.in_flight.total() if url is None else self.in_flight[url]:
                 return
 
-    async def answers(self, count: int) -> None:
-        """Returns when so many more requests were answered."""
-        enough = self.answered + count
-        while self.answered < enough:
-            await asyncio.sleep(0.01)
+    async def is_served(self) -> None:
+        """Returns when each device has got an answer to a request made from now on, or two at most. Raises TimeoutError."""
+        enough = {device: device.answers + 2 for device in self.devices}
+        async with asyncio.timeout(DRAINED_WITHIN_S):
+            while any(device.answers < count for device, count in enough.items()):
+                await asyncio.sleep(0.01)
 
-    async def at_rest(self, database: AsyncDatabase[dict[str, Any]]) -> list[History]:
+    @asynccontextmanager
+    async def bitten(self) -> AsyncIterator[None]:
+        """What is done in the block has to cost some device a request, or to keep one waiting, or else it was no fault."""
+        failures = self.failures.total()
+        self.longest_wait_s = 0.0
+        yield
+        assert self.failures.total() > failures or self.longest_wait_s > LONG_WAIT_S
+
+    async def at_rest(self, mongo_url: str) -> list[History]:
         """Empty every queue, have each device hear what the others sent, and return what happened.
 
         A device of its own joins each account at the end and reads a snapshot. Raises TimeoutError if a queue stays full.
@@ -256,8 +280,9 @@ class Crowd:
         for device in self.devices:
             held = {key: dict(registers) for key, registers in device.replica.answered.items()}
             device.account.history.held[device.replica.number] = held
-        for account in self.accounts:
-            await _read(database, account)
+        async with database_at(mongo_url) as database:
+            for account in self.accounts:
+                await _read(database, account)
         return [account.history for account in self.accounts]
 
     def record(self, record_property: Any) -> None:

@@ -48,12 +48,12 @@ class Version(NamedTuple):
 
 
 class RunEnd(NamedTuple):
-    """What a device held when its run ended at the sequence `at`; `told`: the digests of the response, if there were any."""
+    """What a device held when its run ended at the sequence `at`, and the digests that it was told."""
 
     replica: int
     at: int
     own: Digests
-    told: Mapping[str, str] | None
+    told: Mapping[str, str]
 
 
 @dataclass
@@ -201,7 +201,7 @@ def _misled(history: History) -> Iterator[str]:
         for end in ends.pop(version.seq, []):
             if end.own != sums:
                 yield f"Replica {end.replica} held another state than the database's at {end.at}"
-            if end.told is not None and _numbers(end.told) != sums:
+            if _numbers(end.told) != sums:
                 yield f"Replica {end.replica} was told other digests than the database's at {end.at}"
     for at in ends:
         yield f"A run ended at {at}, which was never committed"

@@ -5,18 +5,18 @@ what they stored is deleted, their logs stay with the test's other files.
 """
 
 import asyncio
-import contextlib
 import os
 import shutil
 import signal
 from base64 import b64encode
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pymongo import AsyncMongoClient
+from pymongo import AsyncMongoClient, MongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
 
@@ -30,11 +30,12 @@ from tests.fitness_api.test_cli import environment
 
 DATABASE = "faults"
 MASTER_KEY = bytes(32)
-Client = AsyncMongoClient[dict[str, Any]]
 
 # Production waits 10 s before it elects another primary. A machine that runs other tests stalls for less than this.
 ELECTION_TIMEOUT_MS = 2_000
 HEARTBEAT_MS = 200
+# One that steps down would have another elected at once; without that, devices meet a set without a primary.
+NO_HANDOFF = ("--setParameter", "enableElectionHandoff=false")
 # How long a primary that was asked to step down stays out of elections; long enough for another to be elected.
 STEPPED_DOWN_S = 4
 
@@ -73,8 +74,8 @@ async def started(part: Part) -> AsyncIterator[Server]:
         await server.kill()
 
 
-@contextlib.contextmanager
-def data_folder(folder: Path, name: str) -> Any:
+@contextmanager
+def data_folder(folder: Path, name: str) -> Iterator[Path]:
     """A gigabyte for a few servers, which pytest would keep for three runs."""
     data = folder / name
     data.mkdir(parents=True)
@@ -132,6 +133,9 @@ class Gateway(Server):
 
 @asynccontextmanager
 async def gateways(folder: Path, count: int, mongo_url: str, redis_url: str) -> AsyncIterator[list[Gateway]]:
+    """On a database that is migrated first."""
+    async with database_at(mongo_url) as database:
+        await migrate.migrate(database)
     async with AsyncExitStack() as stack:
         made = [Gateway(folder, mongo_url, redis_url) for _ in range(count)]
         for gateway in made:
@@ -141,12 +145,11 @@ async def gateways(folder: Path, count: int, mongo_url: str, redis_url: str) -> 
 
 
 @asynccontextmanager
-async def migrated(mongo_url: str) -> AsyncIterator[AsyncDatabase[dict[str, Any]]]:
-    """The tests' own way to the database, which outlives what is done to the servers."""
-    async with Client(
+async def database_at(mongo_url: str) -> AsyncIterator[AsyncDatabase[dict[str, Any]]]:
+    """Of servers that are well: PyMongo leaks the socket of a connection that is given up while it is made."""
+    async with AsyncMongoClient[dict[str, Any]](
         mongo_url, w="majority", readConcernLevel="majority", serverMonitoringMode="poll", tz_aware=True
     ) as client:
-        await migrate.migrate(client[DATABASE])
         yield client[DATABASE]
 
 
@@ -164,8 +167,7 @@ class ReplicaSet:
             "members": [{"_id": number, "host": f"{LOOPBACK}:{port}"} for number, port in enumerate(self.members)],
             "settings": {"electionTimeoutMillis": ELECTION_TIMEOUT_MS, "heartbeatIntervalMillis": HEARTBEAT_MS},
         }
-        async with _directly(next(iter(self.members))) as client:
-            await client.admin.command("replSetInitiate", config)
+        await _ask(next(iter(self.members)), {"replSetInitiate": config})
         await self.primary()
         for port in self.members:
             await until_member(port)
@@ -181,8 +183,7 @@ class ReplicaSet:
     async def step_down(self) -> None:
         """Returns when another is primary."""
         old = await self.primary()
-        async with _directly(old) as client:
-            await client.admin.command({"replSetStepDown": STEPPED_DOWN_S, "secondaryCatchUpPeriodSecs": 2})
+        await _ask(old, {"replSetStepDown": STEPPED_DOWN_S, "secondaryCatchUpPeriodSecs": 2})
         await self.primary(other_than=old)
 
 
@@ -194,27 +195,29 @@ async def replica_set(folder: Path) -> AsyncIterator[ReplicaSet]:
             port = free_port()
             data = stack.enter_context(data_folder(folder, f"mongod-{port}"))
             # Ready is one that answers: whether it is a member, and which, is the set's business.
-            part = replace(_mongod_part(folder, data, port), ready=lambda port=port: _answers(port))
+            part = _mongod_part(folder, data, port)
+            part = replace(part, argv=[*part.argv, *NO_HANDOFF], ready=partial(_answers, port))
             members[port] = await stack.enter_async_context(started(part))
         mongods = ReplicaSet(members)
         await mongods.initiate()
         yield mongods
 
 
-def _directly(port: int) -> Client:
-    return Client(
-        f"mongodb://{LOOPBACK}:{port}/?directConnection=true",
-        serverSelectionTimeoutMS=500,
-        socketTimeoutMS=5_000,
-        serverMonitoringMode="poll",
-    )
+async def _ask(port: int, command: dict[str, Any]) -> dict[str, Any]:
+    """Ask one member, whatever its state. Of the driver without asyncio, which closes what it opened of a dead one, too."""
+
+    def ask() -> dict[str, Any]:
+        url = f"mongodb://{LOOPBACK}:{port}/?directConnection=true"
+        with MongoClient[dict[str, Any]](url, serverSelectionTimeoutMS=500, socketTimeoutMS=5_000) as client:
+            return client.admin.command(command)
+
+    return await asyncio.to_thread(ask)
 
 
 async def _hello(port: int) -> dict[str, Any]:
     """Empty if it does not answer."""
     try:
-        async with _directly(port) as client:
-            return await client.admin.command("hello")
+        return await _ask(port, {"hello": 1})
     except PyMongoError:
         return {}
 
