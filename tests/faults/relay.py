@@ -1,7 +1,6 @@
 """A network that breaks: it stands between devices and a gateway, and cuts connections at the worst moments."""
 
 import asyncio
-import contextlib
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -31,6 +30,8 @@ class Relay:
         connection = asyncio.create_task(self._carry(reader, writer))
         self._connections.add(connection)
         connection.add_done_callback(self._connections.discard)
+        # Also of one that was ended before it began.
+        connection.add_done_callback(lambda _: writer.transport.abort())
 
     async def end(self) -> None:
         for connection in self._connections:
@@ -46,14 +47,10 @@ class Relay:
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            gateway_writer.transport.abort()
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-            for writer in (device_writer, gateway_writer):
-                writer.transport.abort()
-            for writer in (device_writer, gateway_writer):
-                with contextlib.suppress(ConnectionError):
-                    await writer.wait_closed()
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, half: Cut, end: Cut) -> None:
         while piece := await reader.read(_CHUNK_BYTES):
