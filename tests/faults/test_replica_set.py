@@ -1,9 +1,10 @@
 """The primary of three steps down, dies, and freezes, each under load; what it was, it joins again.
 
-An acknowledged upload is on two of the three, so whichever is elected has it. One that wakes up after another was elected still
-takes itself for the primary, and has to be believed nothing.
+An acknowledged upload is on two of the three, so whichever is elected has it, and what one alone has was acknowledged to nobody.
+One that wakes up after another was elected still takes itself for the primary, and must not be believed.
 """
 
+import asyncio
 import signal
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from tests.faults.crowd import Crowd
 from tests.faults.history import problems
 from tests.faults.servers import ReplicaSet, gateways, replica_set, until_member
 
+# How long a primary takes writes that are not replicated: much less than the time after which it steps down by itself.
+ALONE_S = 0.5
+
 
 async def steps_down(mongods: ReplicaSet, crowd: Crowd) -> None:
     await mongods.step_down()
@@ -19,8 +23,15 @@ async def steps_down(mongods: ReplicaSet, crowd: Crowd) -> None:
 
 
 async def dies(mongods: ReplicaSet, crowd: Crowd) -> None:
+    """With writes that nobody else has; when it comes back, it has to undo them."""
     old = await mongods.primary()
+    others = [member for port, member in mongods.members.items() if port != old]
+    for member in others:
+        member.send(signal.SIGSTOP)
+    await asyncio.sleep(ALONE_S)
     await mongods.members[old].kill()
+    for member in others:
+        member.send(signal.SIGCONT)
     await mongods.primary(other_than=old)
     await crowd.is_served()
     await mongods.members[old].start()
