@@ -17,13 +17,15 @@ from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from sync.errors import StoreUnavailable
 from sync.errors_mongo import translated
 from sync.records_mongo import Record, head_id
 
 DURABLE: Final = WriteConcern("majority", j=True)
 _SNAPSHOT: Final = ReadConcern("snapshot")
 
-# How long a round trip goes on trying while other processes write the same account, or a primary steps down.
+# How long a round trip waits for others of this process that write the same account, and how long it then goes on trying while
+# other processes do, or a primary steps down.
 _PATIENCE_S: Final = 8.0
 _FIRST_PAUSE_S: Final = 0.002
 _LONGEST_PAUSE_S: Final = 0.25
@@ -54,24 +56,35 @@ class Line:
         acknowledged by the majority, what was read may still be rolled back. Raises StoreUnavailable.
         """
         lane = self._lanes.setdefault(user_id, asyncio.Lock())
-        async with lane:
+        try:
+            # Else each would wait for all that are before it, and a device would give up before it is answered.
+            async with asyncio.timeout(_PATIENCE_S):
+                await lane.acquire()
+        except TimeoutError:
+            raise StoreUnavailable("The account's other writers took too long.") from None
+        try:
             with translated():
-                deadline = monotonic() + _PATIENCE_S
-                pause_s = _FIRST_PAUSE_S
-                is_contended = False
-                while True:
-                    try:
-                        return await self._transact(user_id, work, is_contended=is_contended)
-                    except NoHead:
-                        await self._make_head(user_id)
-                        continue
-                    except PyMongoError as error:
-                        is_passing = error.has_error_label("TransientTransactionError")
-                        if not is_passing or monotonic() + pause_s > deadline:
-                            raise
-                        is_contended = True
-                    await asyncio.sleep(pause_s * (0.5 + secrets.randbelow(1000) / 1000))
-                    pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                return await self._until_done(user_id, work)
+        finally:
+            lane.release()
+
+    async def _until_done(self, user_id: str, work: Work[T]) -> T:
+        deadline = monotonic() + _PATIENCE_S
+        pause_s = _FIRST_PAUSE_S
+        is_contended = False
+        while True:
+            try:
+                return await self._transact(user_id, work, is_contended=is_contended)
+            except NoHead:
+                await self._make_head(user_id)
+                continue
+            except PyMongoError as error:
+                is_passing = error.has_error_label("TransientTransactionError")
+                if not is_passing or monotonic() + pause_s > deadline:
+                    raise
+                is_contended = True
+            await asyncio.sleep(pause_s * (0.5 + secrets.randbelow(1000) / 1000))
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     async def _transact(self, user_id: str, work: Work[T], *, is_contended: bool) -> T:
         async with (
