@@ -9,52 +9,14 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec import Raw
 
-from sync import clock, exchange, values
-from sync.changes import MAX_REQUEST_BYTES, SyncRequest
+from sync import clock, values
+from sync.changes import MAX_REQUEST_BYTES
 from sync.document import Document, Key, Mark
-from sync.replica import BYTES_A_REQUEST, CHANGES_A_REQUEST, Replica
-from sync.store import Store
+from sync.replica import BYTES_A_REQUEST, CHANGES_A_REQUEST, Replica, SnapshotUnreadable
 from sync.store_memory import MemoryStore
-from tests.sync.model import CURSOR_KEY, NOW_MS, colliding_values, comparable, stored_registers
-
-Json = dict[str, Any]
-USER = "5a1f7d9e-0000-4000-8000-000000000001"
-IDS = [str(uuid.UUID(int=n)) for n in range(1, 4)]
-
-
-async def device(store: Store) -> Replica:
-    device_id = str(uuid.uuid4())
-    return Replica(device_id, await store.register_device(USER, device_id))
-
-
-async def answer(store: Store, request: Json, *, now_ms: int = NOW_MS) -> Json:
-    wire = msgspec.convert(request | {"changes": []}, SyncRequest)
-    wire = msgspec.structs.replace(wire, changes=[Raw(msgspec.json.encode(one)) for one in request["changes"]])
-    response = await exchange.round_trip(
-        store, wire, user_id=USER, cursor_key=CURSOR_KEY, received="json", answered="json", now_ms=now_ms
-    )
-    decoded: Json = msgspec.json.decode(msgspec.json.encode(response))
-    return decoded
-
-
-async def sync(store: Store, replica: Replica, *, limit: int = 500, now_ms: int = NOW_MS) -> None:
-    for trip in range(1000):
-        if trip and not replica.wants_to_sync:
-            return
-        request = replica.request(limit=limit)
-        replica.receive(request, await answer(store, request, now_ms=now_ms))
-    raise AssertionError("The queue does not drain.")
-
-
-def registers(replica: Replica) -> dict[Key, dict[str, tuple[bytes, clock.Stamp]]]:
-    return {key: comparable(dict(held)) for key, held in replica.answered.items()}
-
-
-def edit(replica: Replica, document_id: str, given: Json, *, now_ms: int = NOW_MS, name: str | None = None) -> None:
-    replica.edit("workouts", document_id, given, change_id=name or str(uuid.uuid4()), now_ms=now_ms)
-
+from tests.sync.answers import IDS, USER, answer, device, edit, expected, registers, sync
+from tests.sync.model import NOW_MS, colliding_values, comparable, stored_registers
 
 # What may happen to a device: it edits (with a clock that may be years off), syncs, or syncs and loses the response.
 PATHS = ["title", "deleted", "rpe", "notes", "tags/x", "sets/a/reps"]
@@ -228,6 +190,196 @@ async def test_a_document_that_was_purged_is_dropped() -> None:
     response = {"results": [], "documents": [purged], "stamp": "0" * 16, "cursor": "c", "more": False, "reset": False}
     phone.receive(phone.request(), response)
     assert not phone.known()
+
+
+async def test_a_purged_document_that_a_device_still_edits_is_dropped_with_its_result() -> None:
+    store = MemoryStore()
+    phone = await device(store)
+    edit(phone, IDS[0], {"title": "x"})
+    await sync(store, phone)
+    edit(phone, IDS[0], {"title": "y"})
+    request = phone.request()
+    response = await answer(store, request)
+    result = {"id": request["changes"][0]["id"], "status": "rejected", "code": "document_purged", "detail": "gone"}
+    phone.receive(request, {**response, "results": [result], "digests": {}})
+    assert not phone.known()
+    assert set(phone.digests().values()) == {"0" * 16}
+
+
+async def test_a_result_is_taken_whatever_became_of_the_queue_meanwhile() -> None:
+    """A change that was set aside while its request was under way was applied, and is not given again."""
+    store = MemoryStore()
+    phone = await device(store)
+    edit(phone, IDS[0], {"title": "x"}, name=IDS[1])
+    request = phone.request()
+    response = await answer(store, request)
+    phone.set_aside(IDS[1])
+    phone.receive(request, response)
+    assert not phone.aside
+    assert not phone.wants_to_repair
+    assert registers(phone) == await expected(store)
+
+
+async def test_a_change_that_was_set_aside_can_be_put_back() -> None:
+    store = MemoryStore()
+    phone = await device(store)
+    edit(phone, IDS[0], {"title": "x"}, name=IDS[1])
+    phone.set_aside(IDS[1])
+    phone = Replica.restore(phone.snapshot())
+    assert list(phone.aside) == [IDS[1]]
+    phone.put_back(IDS[1])
+    phone.put_back(IDS[1])
+    await sync(store, phone)
+    assert phone.shown(Key("workouts", IDS[0])) == {"title": "x"}
+
+
+async def test_a_clock_that_was_years_ahead_and_was_set_right_is_forgotten_once_the_change_is_restamped() -> None:
+    store = MemoryStore()
+    phone = await device(store)
+    edit(phone, IDS[0], {"title": "from the future"}, now_ms=NOW_MS + 10 * 365 * 86_400_000)
+    edit(phone, IDS[0], {"notes": "while that is in the queue"}, now_ms=NOW_MS)
+    assert max(one.stamp for one in phone.unsent.values()) >> 21 > NOW_MS + 365 * 86_400_000
+    await sync(store, phone)
+    edit(phone, IDS[0], {"title": "now"}, now_ms=NOW_MS)
+    [change] = phone.unsent.values()
+    assert change.stamp >> 21 <= NOW_MS + 1
+    await sync(store, phone)
+    assert phone.shown(Key("workouts", IDS[0])) == {"title": "now", "notes": "while that is in the queue"}
+
+
+async def test_a_subset_of_collections_is_downloaded_and_one_that_is_added_gets_its_snapshot() -> None:
+    store = MemoryStore()
+    phone, watch = await device(store), await device(store, collections=["workouts"])
+    for collection in ("workouts", "goals"):
+        phone.edit(collection, IDS[0], {"title": collection}, change_id=str(uuid.uuid4()), now_ms=NOW_MS)
+    await sync(store, phone)
+    await sync(store, watch)
+    assert set(watch.answered) == {Key("workouts", IDS[0])}
+    watch.edit("goals", IDS[1], {"title": "unasked"}, change_id=str(uuid.uuid4()), now_ms=NOW_MS)
+    await sync(store, watch)
+    watch.collections = ("workouts", "goals")
+    await sync(store, watch)
+    await sync(store, phone)
+    assert registers(watch) == registers(phone) == await expected(store)
+    watch.collections = ("goals",)
+    await sync(store, watch)
+    assert {key.collection for key in watch.answered} == {"goals"}
+    assert not watch.wants_to_repair
+    watch.collections = None
+    await sync(store, watch)
+    assert registers(watch) == await expected(store)
+
+
+async def test_what_was_purged_while_its_collection_was_left_out_does_not_stay() -> None:
+    """The snapshot of an added collection does not tell it; what the device held is sent, and answered `document_purged`."""
+    store = MemoryStore()
+    watch = await device(store, collections=["workouts"])
+    watch.edit("goals", IDS[1], {"title": "uploaded only"}, change_id=str(uuid.uuid4()), now_ms=NOW_MS)
+    await sync(store, watch)
+    watch.collections = ("workouts", "goals")
+    request = watch.request()
+    response = await answer(store, request)
+    watch.receive(request, {**response, "documents": [], "digests": {"goals": "0" * 16}})
+    assert not watch.wants_to_repair
+    [change] = watch.request()["changes"]
+    assert change["set"] == {"title": "uploaded only"}
+    assert "base" not in change
+    result = {"id": change["id"], "status": "rejected", "code": "document_purged", "detail": "gone"}
+    response = {**response, "results": [result], "documents": [], "digests": {"goals": "0" * 16}}
+    watch.receive(watch.request(), response)
+    assert not watch.known()
+
+
+async def test_sequences_of_a_server_that_is_no_more_are_no_base() -> None:
+    store = MemoryStore()
+    phone = await device(store)
+    edit(phone, IDS[0], {"title": "x"})
+    await sync(store, phone)
+    await sync(store, phone)
+    phone.seqs[Key("workouts", IDS[0])] = 7
+    edit(phone, IDS[0], {"title": "y"})
+    assert phone.request()["changes"][0]["base"] == 7
+    request = phone.request()
+    response = await answer(store, request)
+    edit(phone, IDS[0], {"title": "z"})
+    phone.receive(request, {**response, "reset": True, "more": True})
+    assert all("base" not in change for change in phone.request()["changes"])
+
+
+async def test_a_phone_carries_a_watch_s_changes_and_the_watch_keeps_them_until_told() -> None:
+    store = MemoryStore()
+    phone, watch = await device(store), await device(store)
+    edit(watch, IDS[0], {"title": "Run", "tags/a": True})
+    watch.edit("nowhere", IDS[1], {"title": "refused"}, change_id=str(uuid.uuid4()), now_ms=NOW_MS)
+    edit(watch, IDS[0], {"title": "from a wrong clock"}, now_ms=NOW_MS + 10 * 365 * 86_400_000)
+    handed = msgspec.json.decode(msgspec.json.encode(watch.hand_over()))
+    assert len(watch.unsent) == 3
+    phone.carry(handed)
+    phone.carry(handed)
+    assert not phone.hand_over()
+    edit(phone, IDS[0], {"notes": "the phone's own"})
+    phone = Replica.restore(phone.snapshot())
+    await sync(store, phone)
+    assert len(watch.unsent) == 3
+    phone = Replica.restore(phone.snapshot())
+    assert {one["status"] for one in phone.carried.values()} == {"applied", "rejected", "restamped"}
+    phone.carry(handed)
+    assert not phone.unsent
+    watch.told(phone.carried.values())
+    phone.delivered([one["id"] for one in handed])
+    assert not watch.unsent
+    assert not phone.carried
+    assert watch.shown(Key("workouts", IDS[0]))["title"] == "from a wrong clock"
+    await sync(store, watch)
+    assert registers(watch) == registers(phone) == await expected(store)
+    assert not watch.diverged | phone.diverged
+
+
+async def test_a_watch_that_was_answered_itself_has_nothing_left_to_be_told() -> None:
+    store = MemoryStore()
+    phone, watch = await device(store), await device(store)
+    edit(watch, IDS[0], {"title": "Run"})
+    phone.carry(watch.hand_over())
+    await sync(store, watch)
+    await sync(store, phone)
+    before = registers(watch)
+    watch.told(phone.carried.values())
+    assert registers(watch) == before
+
+
+async def test_results_that_are_newer_than_the_next_digests_are_no_divergence() -> None:
+    """The watch's answer is under way when the phone, which was answered later, tells it the result."""
+    store = MemoryStore()
+    phone, watch = await device(store), await device(store)
+    request = watch.request()
+    response = await answer(store, request)
+    edit(watch, IDS[0], {"title": "Run"})
+    phone.carry(watch.hand_over())
+    await sync(store, phone)
+    watch.told(phone.carried.values())
+    watch.receive(request, response)
+    assert not watch.wants_to_repair
+    await sync(store, watch)
+    assert registers(watch) == await expected(store)
+
+
+async def test_a_carried_change_that_is_refused_alone_is_put_down() -> None:
+    store = MemoryStore()
+    phone, watch = await device(store), await device(store)
+    edit(watch, IDS[0], {"title": "Run"}, name=IDS[1])
+    phone.carry(watch.hand_over())
+    phone.set_aside(IDS[1])
+    assert not phone.aside
+    assert not phone.unsent
+    assert watch.unsent
+
+
+def test_a_store_that_is_damaged_or_of_another_version_is_not_read() -> None:
+    snapshot = Replica(str(uuid.uuid4()), 1).snapshot()
+    other = msgspec.msgpack.encode({**msgspec.msgpack.decode(snapshot), "version": 2})
+    for broken in (b"", snapshot[:-1], b"\xc1", other):
+        with pytest.raises(SnapshotUnreadable):
+            Replica.restore(broken)
 
 
 def test_a_state_merges_like_a_document() -> None:
