@@ -32,7 +32,7 @@ class Repair:
     def __init__(self, collection: str) -> None:
         self.collection = collection
         self.differing: list[int] | None = None  # None: not asked yet
-        self._after: str | None = None
+        self._after: object = None  # the server's own; None before the first page
         self._documents: dict[Key, Registers] = {}
         self._seqs: dict[Key, int] = {}
 

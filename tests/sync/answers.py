@@ -1,4 +1,4 @@
-"""A server for devices in tests: the real exchange over the memory store, and whatever it does not answer yet."""
+"""A server for devices in tests: the real exchange and repair over the memory store."""
 
 import hashlib
 import uuid
@@ -7,14 +7,13 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from sync import clock, exchange
+from sync import clock, digest, exchange, repair
 from sync.changes import SyncRequest
 from sync.document import Key
 from sync.replica import Replica
 from sync.replica_repair import RepairAsk
-from sync.schema import COLLECTIONS
 from sync.store import Store
-from tests.sync.model import CURSOR_KEY, NOW_MS, comparable, stored, stored_registers
+from tests.sync.model import CURSOR_KEY, NOW_MS, comparable, stored_registers
 
 Json = dict[str, Any]
 USER = "5a1f7d9e-0000-4000-8000-000000000001"
@@ -33,41 +32,21 @@ async def answer(store: Store, request: Json, *, now_ms: int = NOW_MS) -> Json:
         store, wire, user_id=USER, cursor_key=CURSOR_KEY, received="json", answered="json", now_ms=now_ms
     )
     decoded: Json = msgspec.json.decode(msgspec.json.encode(response))
-    if not decoded["more"]:
-        sums = await digests(store)
-        decoded["digests"] = {name: sums.get(name, "0" * 16) for name in request.get("collections", COLLECTIONS)}
     return decoded
 
 
-async def answer_repair(store: Store, ask: RepairAsk, *, page: int = 2) -> Json:
+async def answer_repair(store: Store, ask: RepairAsk, *, page: int | None = None) -> Json:
+    """What POST /v1/sync/digest and /fetch answer; of a page, only its first `page` documents."""
+    collection = ask.body["collection"]
     if ask.path == "/v1/sync/digest":
-        return {"collection": ask.body["collection"], "digests": await buckets(store, ask.body["collection"])}
-    found = [
-        one
-        for key, one in sorted((await stored(store, USER)).items())
-        if key.collection == ask.body["collection"] and bucket_of(key.id) == ask.body["bucket"]
-    ]
-    rest = [one for one in found if one.key.id > ask.body.get("after", "")]
-    documents = [
-        {
-            "collection": one.key.collection,
-            "id": one.key.id,
-            "seq": one.seq,
-            "fields": _by_stamp({path: (value, stamp) for path, (value, stamp) in one.registers().items()}),
-        }
-        for one in rest[:page]
-    ]
-    if len(rest) <= page:
-        return {"documents": documents, "more": False}
-    return {"documents": documents, "more": True, "after": rest[page - 1].key.id}
-
-
-def _by_stamp(registers: Json) -> Json:
-    fields: Json = {}
-    for path, (value, stamp) in registers.items():
-        shown = msgspec.json.decode(value) if isinstance(value, bytes) else value
-        fields.setdefault(clock.to_wire(stamp), {})[path] = shown
-    return fields
+        sums = await repair.digests(store, USER, collection)
+        return {"collection": collection, "digests": [digest.to_wire(one) for one in sums]}
+    bucket, after = ask.body["bucket"], ask.body.get("after", 0)
+    fetched = await repair.fetch(store, USER, collection, bucket, after=after, answered="json")
+    documents: list[Json] = msgspec.json.decode(msgspec.json.encode(fetched.documents))
+    if page is not None and len(documents) > page:
+        return {"documents": documents[:page], "more": True, "after": documents[page - 1]["seq"]}
+    return {"documents": documents, "more": False}
 
 
 def sum_of(registers: Json, key: Key) -> int:
@@ -76,23 +55,11 @@ def sum_of(registers: Json, key: Key) -> int:
     return sum(int(hashlib.sha256(text.encode()).hexdigest()[:16], 16) for text in texts)
 
 
-def bucket_of(document_id: str) -> int:
-    return int(hashlib.sha256(document_id.encode()).hexdigest()[:2], 16)
-
-
 async def digests(store: Store) -> dict[str, str]:
     sums: dict[str, int] = {}
     for key, registers in (await stored_registers(store, USER)).items():
         sums[key.collection] = sums.get(key.collection, 0) + sum_of(registers, key)
     return {name: f"{one % 2**64:016x}" for name, one in sums.items()}
-
-
-async def buckets(store: Store, collection: str) -> list[str]:
-    sums = [0] * 256
-    for key, registers in (await stored_registers(store, USER)).items():
-        if key.collection == collection:
-            sums[bucket_of(key.id)] += sum_of(registers, key)
-    return [f"{one % 2**64:016x}" for one in sums]
 
 
 async def sync(store: Store, replica: Replica, *, limit: int = 500, now_ms: int = NOW_MS) -> None:
