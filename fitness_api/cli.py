@@ -1,4 +1,4 @@
-"""The command line: `fitness-api serve | migrate | epoch | erase | up | demo`.
+"""The command line: `fitness-api serve | migrate | epoch | erase | up | demo | simulate`.
 
 Each command imports what it needs itself, so that --help answers at once and a bad setting is told before anything
 is loaded.
@@ -22,6 +22,9 @@ from fitness_api.settings import Settings, SettingsInvalid, from_environment
 
 # Allocations between collections, as many as some ten uploads of 100 workouts make.
 GARBAGE_THRESHOLD = 50_000
+
+# What `simulate` can do to a device; fitness_api.fleet.faults, which is not imported for --help, has the same.
+FAULTS = ("drop", "duplicate", "delay", "reset", "clock", "crash", "corrupt")
 
 USAGE_ERROR = 2
 
@@ -100,6 +103,28 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--url", default="http://127.0.0.1:8080", help="where the API is (default: %(default)s)")
     command.set_defaults(run=_demo)
+
+    command = commands.add_parser(
+        "simulate",
+        help="a fleet of devices with faults against a running API",
+        description="Devices that share accounts edit, go offline and meet faults, all on their own side; then they settle and are compared. "
+        "The exit status is 0 only if all hold the same, every queue is empty and nothing was lost.",
+    )
+    command.add_argument("--url", default="http://127.0.0.1:8080", help="where the API is (default: %(default)s)")
+    command.add_argument(
+        "--devices", type=_positive, default=12, help="of all accounts together (default: %(default)s)"
+    )
+    command.add_argument("--accounts", type=_positive, default=4, help="that they share (default: %(default)s)")
+    command.add_argument("--minutes", type=float, default=1.0, help="before they settle (default: %(default)s)")
+    command.add_argument("--offline", type=_share, default=0.3, help="share of the time, 0 to 1 (default: %(default)s)")
+    command.add_argument(
+        "--faults",
+        type=_names,
+        default=frozenset(FAULTS),
+        help=f"some of {','.join(FAULTS)}, or none (default: all)",
+    )
+    command.add_argument("--seed", type=int, help="the dice's (default: another one every time)")
+    command.set_defaults(run=_simulate)
     return parser
 
 
@@ -119,6 +144,27 @@ def _port(text: str) -> int:
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError("a port is between 0 and 65535")
     return port
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError("a share is between 0 and 1")
+    return share
+
+
+def _names(text: str) -> frozenset[str]:
+    names = frozenset(text.split(",")) - {"", "none"}
+    if unknown := names - set(FAULTS):
+        raise argparse.ArgumentTypeError(f"there is no {', '.join(sorted(unknown))}")
+    return names
 
 
 def _up(arguments: argparse.Namespace) -> int:
@@ -233,3 +279,20 @@ def _demo(arguments: argparse.Namespace) -> int:
     from fitness_api import demo
 
     return int(demo.main(arguments.url, arguments.recording))
+
+
+def _simulate(arguments: argparse.Namespace) -> int:
+    from fitness_api import simulate
+    from fitness_api.fleet.run import Plan
+
+    return simulate.main(
+        Plan(
+            url=arguments.url,
+            devices=arguments.devices,
+            accounts=min(arguments.accounts, arguments.devices),
+            minutes=arguments.minutes,
+            offline=arguments.offline,
+            faults=arguments.faults,
+            seed=simulate.new_seed() if arguments.seed is None else arguments.seed,
+        )
+    )
