@@ -39,11 +39,11 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 def test_help_lists_every_command() -> None:
     answer = fitness_api("--help")
     assert answer.returncode == 0
-    for command in ("up", "serve", "migrate", "epoch", "erase", "demo", "FITNESS_MONGO_URL"):
+    for command in ("up", "serve", "migrate", "epoch", "erase", "demo", "simulate", "FITNESS_MONGO_URL"):
         assert command in answer.stdout
 
 
-@pytest.mark.parametrize("command", ["up", "serve", "migrate", "epoch", "erase", "demo"])
+@pytest.mark.parametrize("command", ["up", "serve", "migrate", "epoch", "erase", "demo", "simulate"])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main([command, "--help"])
@@ -63,7 +63,18 @@ def test_the_version_is_the_project_s(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().out == f"fitness-api {known}\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["up", "--port", "70000"], ["up", "--port", "http"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["fly"],
+        ["up", "--port", "70000"],
+        ["up", "--port", "http"],
+        ["simulate", "--devices", "0"],
+        ["simulate", "--offline", "2"],
+        ["simulate", "--faults", "gremlins"],
+    ],
+)
 def test_a_wrong_command_line_is_a_usage_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(arguments)
