@@ -21,11 +21,11 @@ One request is under way at a time. A store belongs to one account.
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from sync import clock, digest, document, replica_state, values
+from sync import digest, document, replica_state, values
 from sync.clock import ZERO, Stamp
 from sync.document import Document, Key, Mark
 from sync.replica_repair import Part, Repair, RepairAsk
-from sync.replica_state import Answered, Register, Registers, SnapshotUnreadable, Stored, StoredDocument, Unsent
+from sync.replica_state import Answered, Register, Registers, SnapshotUnreadable, Stored, StoredDocument, Unsent, Unused
 from sync.replica_wire import (
     change_from_wire,
     change_to_wire,
@@ -40,10 +40,8 @@ __all__ = ["Register", "Registers", "RepairAsk", "Replica", "SnapshotUnreadable"
 
 # Small enough that a lost request costs a phone little, large enough that a season offline goes up in a minute.
 CHANGES_A_REQUEST: Final = 200
-BYTES_A_REQUEST: Final = (
-    1024 * 1024
-)  # a quarter of what the server takes: the envelope and other forms of numbers have room
-
+# A quarter of what the server takes: the envelope and other forms of numbers have room.
+BYTES_A_REQUEST: Final = 1024 * 1024
 # A repair that did not help is tried again, as the store may have lost something anew; then the fault is one that repairs do
 # not mend, and the device reports it instead of fetching the same documents for ever.
 REPAIRS_IN_A_ROW: Final = 3
@@ -69,7 +67,8 @@ class Replica:
         # The collections that the cursor stands for; None: all. An empty cursor stands for none.
         self._covered: tuple[str, ...] | None = ()
         self._told = ZERO  # the greatest stamp of the server's clock and of the answered part
-        self._greatest_unsent = ZERO
+        self._greatest_unsent = ZERO  # of the queue and of what was set aside
+        self._unused = Unused()
         self._run_goes_on = True
         # After a reset: what was held before it, until the run ends and tells what the server lacks.
         self._held: dict[Key, Registers] | None = None
@@ -104,8 +103,7 @@ class Replica:
         """Queue a change of one document under the next stamp, and return that. Commit it before it is shown or sent."""
         key = Key(collection, document_id)
         stored = {path: values.from_wire(value) for path, value in given.items()}
-        last = max(self._told, self._greatest_unsent)
-        stamp = clock.tick(last, now_ms=now_ms, replica=self.number)
+        stamp = self._unused.tick(max(self._told, self._greatest_unsent), now_ms=now_ms, replica=self.number)
         self._queue(Unsent(change_id, key, stamp, self.seqs.get(key, 0), stored))
         return stamp
 
@@ -160,19 +158,19 @@ class Replica:
             self._repair = None
             # Sequences of the server that is no more tell nothing of this one's.
             self.unsent = {change.id: change._replace(base=None) for change in self.unsent.values()}
+            # Results of the server that is no more: whoever handed these over keeps them, and sends them again.
+            self.carried.clear()
             self.resets = [*self.resets, instant_ms(response["server_time"])][-RESETS_REMEMBERED:]
         else:
-            # A collection that the cursor did not stand for gets its snapshot, which does not tell what was purged.
+            # A collection that the cursor did not stand for gets its snapshot, which does not tell what was purged. What is
+            # held of one that is left out grows stale and stays, as a counter can be added to only by who knows its total.
             self._hold([key for key in self.answered if _is_new(key.collection, self._covered, wanted)])
         for sent, result in zip(request["changes"], response["results"], strict=True):
             self._take_result(self._answered_change(sent), result)
         for given in response["documents"]:
             self._take_document(given)
-        # One that is left out lost its place: what is held of it is no longer kept up.
-        for key in [key for key in self.answered if _is_new(key.collection, wanted, self._covered)]:
-            self._answered.drop(key)
         self._saw(stamp_from_wire(response["stamp"]))
-        self._greatest_unsent = replica_state.greatest(self.unsent.values())
+        self._greatest_unsent = replica_state.greatest((*self.unsent.values(), *self.aside.values()))
         self.cursor, self._covered = response["cursor"], wanted
         self._run_goes_on = response["more"]
         if not response["more"]:
@@ -231,7 +229,7 @@ class Replica:
             if change is not None:
                 self._was_told = True
                 self._take_result(change, result)
-        self._greatest_unsent = replica_state.greatest(self.unsent.values())
+        self._greatest_unsent = replica_state.greatest((*self.unsent.values(), *self.aside.values()))
 
     def shown(self, key: Key) -> dict[str, Any]:
         """The document as a user sees it: what the server answered merged with what it has not, in its shapes."""
@@ -264,6 +262,7 @@ class Replica:
                 aside=replica_state.stored_changes(self.aside.values()),
                 carried=self.carried,
                 resets=self.resets,
+                unused=self._unused.spans,
             )
         )
 
@@ -274,6 +273,7 @@ class Replica:
         replica = cls(stored.device_id, stored.number, collections=stored.collections)
         replica.cursor, replica._covered = stored.cursor, stored.covered
         replica._told, replica.resets, replica.carried = Stamp(stored.told), stored.resets, stored.carried
+        replica._unused.spans = stored.unused
         for one in stored.answered:
             key = Key(one.collection, one.id)
             if one.seq:
@@ -283,7 +283,7 @@ class Replica:
         replica._held = None if stored.held is None else _held(stored.held)
         replica.unsent = replica_state.changes_of(stored.unsent)
         replica.aside = replica_state.changes_of(stored.aside)
-        replica._greatest_unsent = replica_state.greatest(replica.unsent.values())
+        replica._greatest_unsent = replica_state.greatest((*replica.unsent.values(), *replica.aside.values()))
         return replica  # whose run goes on: the next round trip's digests tell what the store lost
 
     def _states(self, key: Key) -> Iterator[Mapping[str, Register]]:
@@ -305,6 +305,8 @@ class Replica:
     def _take_result(self, change: Unsent, result: Mapping[str, Any]) -> None:
         if change.is_carried:
             self.carried[change.id] = dict(result)
+        if result["status"] in {"rejected", "restamped"}:
+            self._unused.add(change.stamp, told=self._told)
         if result["status"] == "rejected":
             if result["code"] == "document_purged":
                 self._drop(change.key)

@@ -8,14 +8,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Struct
 
-from sync import digest, document
+from sync import clock, digest, document
 from sync.clock import ZERO, Stamp
 from sync.document import Key
 from sync.values import Value
 
 VERSION: Final = 1
+
+# A wrong clock that runs on makes one span of a day's edits, and not a list of them.
+_ONE_SPAN: Final = 86_400_000 << (clock.REPLICA_BITS + clock.COUNTER_BITS)
 
 
 class Register(NamedTuple):
@@ -43,6 +46,37 @@ class Unsent(NamedTuple):
 
 class SnapshotUnreadable(Exception):
     """The local store is damaged or of another version: begin anew, under a new installation_id."""
+
+
+class Unused:
+    """Stamps that this device gave and that no register has: of changes that were restamped or refused.
+
+    They must not be given again, as the server remembers what they were replaced by; nor must a clock that was once years ahead
+    keep the device there for ever, as a rule would that every stamp exceeds all before it. `spans`: (least, greatest), in order.
+    """
+
+    def __init__(self) -> None:
+        self.spans: list[tuple[int, int]] = []
+
+    def add(self, stamp: Stamp, *, told: Stamp) -> None:
+        """Remember a stamp, and forget those that the server's clock, which the next one exceeds anyway, has passed."""
+        spans: list[tuple[int, int]] = []
+        for least, greatest_ in sorted([*self.spans, (stamp, stamp)]):
+            if greatest_ <= told:
+                continue
+            if spans and least - spans[-1][1] <= _ONE_SPAN:
+                spans[-1] = spans[-1][0], max(spans[-1][1], greatest_)
+            else:
+                spans.append((least, greatest_))
+        self.spans = spans
+
+    def tick(self, last: Stamp, *, now_ms: int, replica: int) -> Stamp:
+        """Return the next stamp as `clock.tick` does, past a span that it would fall in."""
+        stamp = clock.tick(last, now_ms=now_ms, replica=replica)
+        for least, greatest_ in self.spans:
+            if least <= stamp <= greatest_:
+                stamp = clock.tick(Stamp(greatest_), now_ms=now_ms, replica=replica)
+        return stamp
 
 
 class Answered:
@@ -126,7 +160,8 @@ class Stored(Struct, frozen=True, kw_only=True):
     unsent: list[StoredChange]
     aside: list[StoredChange]
     carried: dict[str, dict[str, Any]]
-    resets: list[int] = field(default_factory=list)
+    resets: list[int]
+    unused: list[tuple[int, int]]
 
 
 def stored_documents(documents: Mapping[Key, Registers] | None, seqs: Mapping[Key, int]) -> list[StoredDocument] | None:

@@ -1,6 +1,7 @@
 """Devices against the real exchange over the memory store: random histories end alike, and a reset loses nothing."""
 
 import asyncio
+import itertools
 import random
 import uuid
 from typing import Any
@@ -14,6 +15,7 @@ from sync import clock, values
 from sync.changes import MAX_REQUEST_BYTES
 from sync.document import Document, Key, Mark
 from sync.replica import BYTES_A_REQUEST, CHANGES_A_REQUEST, Replica, SnapshotUnreadable
+from sync.replica_state import Unused
 from sync.store_memory import MemoryStore
 from tests.sync.answers import IDS, USER, answer, device, edit, expected, registers, sync
 from tests.sync.model import NOW_MS, colliding_values, comparable, stored_registers
@@ -247,6 +249,68 @@ async def test_a_clock_that_was_years_ahead_and_was_set_right_is_forgotten_once_
     assert phone.shown(Key("workouts", IDS[0])) == {"title": "now", "notes": "while that is in the queue"}
 
 
+async def test_a_stamp_that_was_replaced_is_never_given_again() -> None:
+    """The clock stands still, years ahead: the server would give another change of that stamp the replacement of the first."""
+    store = MemoryStore()
+    phone, watch = await device(store), await device(store)
+    frozen_ms = NOW_MS + 10 * 365 * 86_400_000
+    stamps = set()
+    for number in range(5):
+        edit(phone, IDS[0], {"title": number}, now_ms=frozen_ms)
+        stamps |= {change.stamp for change in phone.unsent.values()}
+        await sync(store, phone, now_ms=NOW_MS + number)
+        await sync(store, watch, now_ms=NOW_MS + number)
+        edit(watch, IDS[0], {"title": "between"}, now_ms=NOW_MS + number)
+        await sync(store, watch, now_ms=NOW_MS + number)
+        phone = Replica.restore(phone.snapshot())
+    assert len(stamps) == 5
+    edit(phone, IDS[0], {"title": "last"}, now_ms=frozen_ms)
+    await sync(store, phone, now_ms=NOW_MS + 9)
+    await sync(store, watch, now_ms=NOW_MS + 9)
+    assert watch.shown(Key("workouts", IDS[0])) == {"title": "last"}
+
+
+@given(st.lists(st.tuples(st.integers(-2, 400), st.booleans()), max_size=60))
+def test_no_stamp_is_given_twice_and_none_without_need_lies_ahead(turns: list[tuple[int, bool]]) -> None:
+    unused, last, told, given_ = Unused(), clock.Stamp(0), clock.Stamp(0), set()
+    for number, (days_ahead, is_replaced) in enumerate(turns):
+        now_ms = NOW_MS + number
+        stamp = unused.tick(last, now_ms=now_ms + days_ahead * 86_400_000, replica=1)
+        assert stamp not in given_
+        given_.add(stamp)
+        told = last = clock.tick(told, now_ms=now_ms, replica=0)
+        if is_replaced:
+            unused.add(stamp, told=told)
+        else:
+            last = max(last, stamp)
+            told = last
+    assert unused.spans == sorted(unused.spans)
+    assert all(b[0] - a[1] > 86_400_000 << 21 for a, b in itertools.pairwise(unused.spans))
+
+
+def test_a_clock_that_was_set_right_is_believed_beside_the_stamps_of_the_wrong_one() -> None:
+    unused = Unused()
+    unused.add(clock.Stamp((NOW_MS + 61_000) << 21 | 1), told=clock.Stamp(NOW_MS << 21))
+    unused.add(clock.Stamp((NOW_MS + 10**12) << 21 | 1), told=clock.Stamp(NOW_MS << 21))
+    assert len(unused.spans) == 2
+    assert unused.tick(clock.ZERO, now_ms=NOW_MS + 61_001, replica=1) >> 21 == NOW_MS + 61_001
+    unused.add(clock.Stamp((NOW_MS + 2 * 10**12) << 21 | 1), told=clock.Stamp((NOW_MS + 61_002) << 21))
+    assert len(unused.spans) == 2
+
+
+async def test_results_of_a_server_that_is_no_more_are_not_told() -> None:
+    store = MemoryStore()
+    phone, watch = await device(store), await device(store)
+    edit(watch, IDS[0], {"title": "Run"})
+    phone.carry(watch.hand_over())
+    await sync(store, phone)
+    assert phone.carried
+    phone.cursor = "of another server"
+    request = phone.request()
+    phone.receive(request, await answer(store, request))
+    assert not phone.carried
+
+
 async def test_a_subset_of_collections_is_downloaded_and_one_that_is_added_gets_its_snapshot() -> None:
     store = MemoryStore()
     phone, watch = await device(store), await device(store, collections=["workouts"])
@@ -263,8 +327,11 @@ async def test_a_subset_of_collections_is_downloaded_and_one_that_is_added_gets_
     assert registers(watch) == registers(phone) == await expected(store)
     watch.collections = ("goals",)
     await sync(store, watch)
-    assert {key.collection for key in watch.answered} == {"goals"}
     assert not watch.wants_to_repair
+    phone.edit("workouts", IDS[0], {"title": "meanwhile"}, change_id=str(uuid.uuid4()), now_ms=NOW_MS + 1)
+    await sync(store, phone)
+    await sync(store, watch)
+    assert watch.shown(Key("workouts", IDS[0])) == {"title": "workouts"}  # stale, and not forgotten
     watch.collections = None
     await sync(store, watch)
     assert registers(watch) == await expected(store)
