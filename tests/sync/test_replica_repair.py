@@ -123,9 +123,7 @@ async def test_a_damaged_store_is_found_out_and_mended(damage: Damage) -> None:
     assert phone.wants_to_repair
     await sync(store, phone)
     assert registers(phone) == await expected(store)
-    assert not phone.wants_to_repair
-    assert not phone.unsent
-    assert not phone.diverged
+    assert (phone.wants_to_repair, phone.wants_to_sync, phone.diverged) == (False, False, set())
     for key, held in before.items():
         for path, (_, stamp) in held.items():
             assert registers(phone)[key][path][1] >= stamp
