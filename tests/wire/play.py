@@ -1,6 +1,7 @@
 """Scripts to exchanges, and exchanges back to the server and to the device: each side is held to the file by itself."""
 
 import asyncio
+import copy
 import json
 import uuid
 from base64 import b64decode, b64encode
@@ -136,6 +137,7 @@ class Server:
         self.store = MemoryStore(Random(SEED))
         self.format: Format = wire_format
         self.now_ms = NOW_MS
+        self._backup = self.store
 
     async def replica_of(self, device_id: str) -> int:
         return await self.store.register_device(USER, device_id)
@@ -184,7 +186,11 @@ class Server:
         match step["do"]:
             case "later":
                 self.now_ms += step["ms"]
-            case "new_epoch":
+            case "back_up":
+                self._backup = copy.deepcopy(self.store)
+            case "restore":
+                self.store = copy.deepcopy(self._backup)
+                self.store._dice.seed(SEED + 1)  # an epoch is never drawn twice
                 await self.store.bump_epoch(USER)
             case "conflicts":
                 found, _ = await self.store.conflicts(USER, below=None, limit=100, now_ms=self.now_ms)
