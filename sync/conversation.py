@@ -13,7 +13,7 @@
                   │  ├─────── 200 ──── register ◄── 409 unknown_device
                   │  ├─────── 400, 413, 422: half the changes; one alone is set aside
                   │  └─────── waiting ◄── 429, 5xx, no answer: full jitter, and at least Retry-After
-                  ├── 410 account_deleted ──► stopped for good, wiped
+                  ├── 410 account_deleted, or a refresh refused with wipe: true ──► stopped for good, wiped
                   ├── third reset in a day ──► stopped: reset_loop; asks again a day later
                   └── any other refusal ──► stopped: refused; asks again an hour later
 
@@ -94,8 +94,13 @@ class Conversation:
         self._repairs_next = False
 
     def hint(self) -> None:
-        """There may be news: `GET /v1/sync/live` or a push said so, or the app came to the front."""
+        """There may be news: `GET /v1/sync/live` or a push said so. A busy server may have asked to wait with that."""
         self._hints += 1
+
+    def look(self) -> None:
+        """The user looks at the app: ask for news now."""
+        self._next_news_ms = 0
+        self.hint()
 
     def signed_in(self) -> None:
         """The user logged in again."""
@@ -141,14 +146,16 @@ class Conversation:
         match answer.status:
             case 200 | 201:
                 self._accepted(ask, answer.body, steady_ms, wall_ms)
+            case 410 if code == "account_deleted":
+                self._wipe()
             case 400 | 401 if ask.kind == "token":
-                self.stopped = "signed_out"
+                if isinstance(answer.body, dict) and answer.body.get("wipe") is True:
+                    self._wipe()
+                else:
+                    self.stopped = "signed_out"
             case 401:
                 self._needs_token = True
                 self._again_at_once_or_later(steady_ms, dice)
-            case 410 if code == "account_deleted":
-                self.stopped = "account_deleted"
-                self.replica = Replica("", 0)
             case 409 if code == "unknown_device" and ask.kind != "register":
                 self._needs_registration = True
                 self._again_at_once_or_later(steady_ms, dice)
@@ -195,6 +202,10 @@ class Conversation:
         self._next_poll_ms = max(steady_ms + POLL_EVERY_MS, self._next_news_ms)
         self._hints_answered = self._hints_asked  # one that came since may be newer than the answer
         self._repairs_next = True
+
+    def _wipe(self) -> None:
+        self.stopped = "account_deleted"
+        self.replica = Replica("", 0)
 
     def _halve(self, changes: list[dict[str, Any]]) -> None:
         if len(changes) == 1:

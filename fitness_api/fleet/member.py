@@ -90,7 +90,7 @@ class Member:
         """Say and hear everything, without faults. May be done again, when another device had more to say."""
         self.faults = self._transport.faults = frozenset()
         self._go_online(is_online=True)
-        self._device.conversation.hint()
+        self._device.conversation.look()
         await self._device.until_rest()
 
     def settled(self) -> Settled:
@@ -107,7 +107,7 @@ class Member:
 
     async def _sync_until(self, until_s: float) -> None:
         loop = asyncio.get_running_loop()
-        self._device.conversation.hint()
+        self._device.conversation.look()
         while (left_s := until_s - loop.time()) > 0:
             dies_in_s = self._dice.random() * 0.1 if self._happens("crash") else None
             try:

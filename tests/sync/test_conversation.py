@@ -118,6 +118,14 @@ async def test_the_server_says_when_to_look_for_news_again_and_uploads_do_not_wa
     assert talk.ask().body["changes"]
 
 
+async def test_a_user_who_looks_does_not_wait_for_a_busy_server(talk: Talk) -> None:
+    ask = talk.ask()
+    body = await talk.served(ask)
+    talk.take(ask, 200, {**body, "limits": {**body["limits"], "next_sync_after_s": 3600}})
+    talk.conversation.look()
+    assert talk.ask().kind == "sync"
+
+
 async def test_retries_are_by_level_and_back_off_with_full_jitter(talk: Talk) -> None:
     edit(talk.replica, IDS[0], {"title": "x"})
     waits = []
@@ -281,6 +289,14 @@ async def test_an_erased_account_is_wiped_for_good(talk: Talk) -> None:
     talk.conversation.signed_in()
     talk.at_ms += 10 * DAY_MS
     assert talk.wait().stopped == "account_deleted"
+
+
+async def test_a_refresh_that_says_that_the_account_was_erased_wipes_too(talk: Talk) -> None:
+    edit(talk.replica, IDS[0], {"title": "x"})
+    talk.take(talk.ask(), 401, problem("unauthenticated"))
+    talk.take(talk.ask(), 400, {"error": "invalid_grant", "wipe": True})
+    assert talk.wait().stopped == "account_deleted"
+    assert not talk.replica.known()
 
 
 async def test_limits_bound_the_next_request(talk: Talk) -> None:
