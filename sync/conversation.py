@@ -44,6 +44,15 @@ REFUSED_FOR_MS: Final = 60 * 60_000
 RESETS_A_DAY: Final = 2
 DAY_MS: Final = 24 * 60 * 60_000
 
+# What an answer must have to be the API's: a captive portal answers 200, too.
+_MEMBERS: Final[Mapping[str, frozenset[str]]] = {
+    "sync": frozenset({"results", "documents", "cursor", "more", "reset", "stamp", "server_time", "limits"}),
+    "digest": frozenset({"digests"}),
+    "fetch": frozenset({"documents", "more"}),
+    "register": frozenset({"device_id", "replica"}),
+    "token": frozenset(),
+}
+
 Stop = Literal["signed_out", "account_deleted", "reset_loop", "refused"]
 
 
@@ -139,7 +148,7 @@ class Conversation:
 
         What changed of the replica is then committed as one: `replica.snapshot()`.
         """
-        if answer is None or answer.status >= 500 or answer.status == 429:
+        if answer is None or answer.status >= 500 or answer.status == 429 or not _is_ours(ask, answer):
             self._back_off(steady_ms, dice, 0 if answer is None else answer.retry_after_s)
             return
         code = answer.body.get("code", "") if isinstance(answer.body, dict) else ""
@@ -224,3 +233,9 @@ class Conversation:
             self._back_off(steady_ms, dice, 0)
         else:
             self.attempts = 1
+
+
+def _is_ours(ask: Ask, answer: Answer) -> bool:
+    if answer.status >= 300:
+        return True
+    return isinstance(answer.body, dict) and _MEMBERS[ask.kind] <= answer.body.keys()

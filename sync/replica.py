@@ -25,7 +25,7 @@ from sync import digest, document, replica_state, values
 from sync.clock import ZERO, Stamp
 from sync.document import Document, Key, Mark
 from sync.replica_repair import Part, Repair, RepairAsk
-from sync.replica_state import Answered, Register, Registers, SnapshotUnreadable, Stored, StoredDocument, Unsent, Unused
+from sync.replica_state import Answered, Register, Registers, SnapshotUnreadable, Stored, Unsent, Unused
 from sync.replica_wire import (
     change_from_wire,
     change_to_wire,
@@ -42,6 +42,7 @@ __all__ = ["Register", "Registers", "RepairAsk", "Replica", "SnapshotUnreadable"
 CHANGES_A_REQUEST: Final = 200
 # A quarter of what the server takes: the envelope and other forms of numbers have room.
 BYTES_A_REQUEST: Final = 1024 * 1024
+
 # A repair that did not help is tried again, as the store may have lost something anew; then the fault is one that repairs do
 # not mend, and the device reports it instead of fetching the same documents for ever.
 REPAIRS_IN_A_ROW: Final = 3
@@ -280,7 +281,7 @@ class Replica:
                 replica.seqs[key] = one.seq
             for path, register in replica_state.registers_of(one).items():
                 replica._answered.enter(key, path, register)
-        replica._held = None if stored.held is None else _held(stored.held)
+        replica._held = replica_state.held_of(stored.held)
         replica.unsent = replica_state.changes_of(stored.unsent)
         replica.aside = replica_state.changes_of(stored.aside)
         replica._greatest_unsent = replica_state.greatest((*replica.unsent.values(), *replica.aside.values()))
@@ -396,7 +397,3 @@ class Replica:
 def _is_new(collection: str, before: Sequence[str] | None, now: Sequence[str] | None) -> bool:
     """Whether a set of collections, of which None is all, has one that the set before it had not."""
     return before is not None and collection not in before and (now is None or collection in now)
-
-
-def _held(stored: Iterable[StoredDocument]) -> dict[Key, Registers]:
-    return {Key(one.collection, one.id): replica_state.registers_of(one) for one in stored}

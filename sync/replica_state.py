@@ -181,6 +181,10 @@ def registers_of(stored: StoredDocument) -> Registers:
     return {path: Register(value, Stamp(stamp)) for path, (value, stamp) in stored.registers.items()}
 
 
+def held_of(stored: list[StoredDocument] | None) -> dict[Key, Registers] | None:
+    return None if stored is None else {Key(one.collection, one.id): registers_of(one) for one in stored}
+
+
 def changes_of(stored: Iterable[StoredChange]) -> dict[str, Unsent]:
     return {
         one.id: Unsent(one.id, Key(one.collection, one.doc), Stamp(one.stamp), one.base, one.values, one.is_carried)

@@ -299,6 +299,15 @@ async def test_a_refresh_that_says_that_the_account_was_erased_wipes_too(talk: T
     assert not talk.replica.known()
 
 
+@pytest.mark.parametrize("body", [None, [], "x", {"welcome": "to the hotel"}])
+async def test_a_success_that_is_not_the_api_s_is_no_answer(talk: Talk, body: Any) -> None:
+    edit(talk.replica, IDS[0], {"title": "x"})
+    before = talk.replica.snapshot()
+    talk.take(talk.ask(), 200, body)
+    assert talk.conversation.attempts == 1
+    assert talk.replica.snapshot() == before
+
+
 async def test_limits_bound_the_next_request(talk: Talk) -> None:
     for number in range(100):
         edit(talk.replica, IDS[0], {"rpe": number, "notes": "x" * 1000})
