@@ -90,6 +90,7 @@ class Conversation:
         self.clock_offset_ms: int | None = None
         self.attempts = 0
         self.next_attempt_ms = 0
+        self._not_before_ms = 0
         self._next_news_ms = 0
         self._next_poll_ms = 0
         self._most_changes = CHANGES_A_REQUEST
@@ -117,9 +118,12 @@ class Conversation:
         self.go_on()
 
     def go_on(self) -> None:
-        """Somebody dealt with why it stopped: ask again now. An account that is deleted stays so."""
+        """There is a network again, or somebody dealt with why it stopped: ask now, or when the server's Retry-After is over.
+
+        An account that is deleted stays so.
+        """
         if self.stopped != "account_deleted":
-            self.stopped, self.attempts, self.next_attempt_ms = None, 0, 0
+            self.stopped, self.attempts, self.next_attempt_ms = None, 0, self._not_before_ms
 
     def next(self, steady_ms: int) -> Ask | Wait:
         """Return what to ask now, or until when to wait. Changes nothing: ask again after a lost answer."""
@@ -225,7 +229,8 @@ class Conversation:
     def _back_off(self, steady_ms: int, dice: float, retry_after_s: float) -> None:
         most_ms = min(MOST_MS, BASE_MS << min(self.attempts, _MOST_DOUBLINGS))
         self.attempts += 1
-        self.next_attempt_ms = steady_ms + round(retry_after_s * 1000 + dice * most_ms)
+        self._not_before_ms = steady_ms + round(retry_after_s * 1000)
+        self.next_attempt_ms = self._not_before_ms + round(dice * most_ms)
 
     def _again_at_once_or_later(self, steady_ms: int, dice: float) -> None:
         """The first time there is no need to wait; what does not help must not be done in a tight loop."""
