@@ -49,7 +49,7 @@ async def round_trip(
     if len(request.changes) > changes.MAX_CHANGES:
         raise BatchTooLarge(max_changes=changes.MAX_CHANGES, max_bytes=changes.MAX_REQUEST_BYTES)
     presented = cursor.decode(request.cursor, key=cursor_key, user_id=user_id) if request.cursor else None
-    caller = _Caller(request.device_id, presented, _wanted(request), now_ms)
+    caller = _Caller(request.device_id, bool(request.cursor), presented, _wanted(request), now_ms)
     results: list[Result] = []
     carried = None
     if request.changes:
@@ -63,7 +63,7 @@ async def round_trip(
         documents=page.documents,
         cursor=cursor.encode(given, key=cursor_key, user_id=user_id),
         more=more,
-        reset=read.was_refused or (bool(request.cursor) and presented is None),
+        reset=read.was_refused or (caller.has_cursor and presented is None),
         remaining=read.remaining,
         digests=UNSET if more else digest.all_to_wire(read.head.digests, caller.wanted),
         server_time=_rfc3339(now_ms),
@@ -165,7 +165,8 @@ class _Caller(NamedTuple):
     """The device that calls, and what it shows to hold."""
 
     device_id: str
-    presented: Cursor | None
+    has_cursor: bool
+    presented: Cursor | None  # None also where it was not made here, or for another account
     wanted: tuple[str, ...]
     now_ms: int
 
@@ -180,6 +181,10 @@ class _Caller(NamedTuple):
 
     def open_run(self, head: Head) -> tuple[tuple[Place, ...], bool]:
         return cursor.open_run(self.presented, epoch=head.epoch, newest=head.seq, collections=self.wanted)
+
+    def is_refused(self, head: Head) -> bool:
+        """Whether it presented a cursor, and that is foreign."""
+        return self.has_cursor and (self.presented is None or self.open_run(head)[1])
 
     def is_house_to_be_kept(self, head: Head) -> bool:
         return (
@@ -223,6 +228,9 @@ async def _upload(
             head = caller.noted(state.head)
             covered = set(state.keys)
             these = [(index, change) for index, change in good if change.key in covered]
+            if caller.is_refused(state.head):
+                # The sequences that it knows are of another history.
+                these = [(index, change._replace(base=None)) for index, change in these]
             outcome = merge.apply([change for _, change in these], state._replace(head=head), now_ms=caller.now_ms)
             accepted = []
             rejected = [*refused]

@@ -105,7 +105,7 @@ class Replica:
         key = Key(collection, document_id)
         stored = {path: values.from_wire(value) for path, value in given.items()}
         stamp = self._unused.tick(max(self._told, self._greatest_unsent), now_ms=now_ms, replica=self.number)
-        self._queue(Unsent(change_id, key, stamp, self.seqs.get(key, 0), stored))
+        self._queue(Unsent(change_id, key, stamp, self._answered.base(key), stored))
         return stamp
 
     def request(
@@ -313,6 +313,7 @@ class Replica:
                 self._drop(change.key)
             return
         stamp = stamp_from_wire(result["stamp"]) if "stamp" in result else change.stamp
+        self._answered.uploaded(change.key, stamp, by=self.number)
         for path, value in change.values.items():
             self._enter(change.key, path, Register(value, stamp))
         for path, (greater, value) in result.get("superseded", {}).items():

@@ -79,6 +79,10 @@ class Unused:
         return stamp
 
 
+# Of a document that this device has uploaded another's registers to, and was not given since.
+_UNTOLD: Final = -1
+
+
 class Answered:
     """What the server answered: its registers, each document's sequence as last told, and the sum of each collection."""
 
@@ -86,6 +90,18 @@ class Answered:
         self.registers: dict[Key, Registers] = {}
         self.seqs: dict[Key, int] = {}
         self.sums: dict[str, int] = {}
+
+    def base(self, key: Key) -> int | None:
+        """Return what a change of the document names as its `base`: 0 for a new one, None where the sequence is not known.
+
+        What it uploaded for another has another replica, and a sequence that no answer tells: it would pass for unseen.
+        """
+        seq = self.seqs.get(key, 0)
+        return None if seq == _UNTOLD else seq
+
+    def uploaded(self, key: Key, stamp: Stamp, *, by: int) -> None:
+        if clock.replica_of(stamp) != by:
+            self.seqs[key] = _UNTOLD
 
     def enter(self, key: Key, path: str, register: Register) -> None:
         replaced = merge(self.registers.setdefault(key, {}), path, register)

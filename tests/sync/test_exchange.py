@@ -511,3 +511,26 @@ async def test_what_the_server_writes_itself_is_refused_aloud_by_a_full_document
     await exchange.fill(store, user, "workouts", doc, {f"x{n}": n for n in range(MAX_PATHS)}, now_ms=NOW_MS)
     with pytest.raises(DocumentFull):
         await exchange.fill(store, user, "workouts", doc, {"title": "one more"}, now_ms=NOW_MS)
+
+
+async def test_the_base_of_a_foreign_history_is_not_taken_for_this_one_s(
+    user: str,
+) -> None:
+    """A device whose server was restored names sequences that other documents have by now, until it is told of the reset."""
+    store, doc, phone, watch = MemoryStore(), new_id(), new_id(), new_id()
+    for device_id in (phone, watch):
+        await store.register_device(user, device_id)
+    begun = await trip(store, user, phone, sent({"title": "a"}, stamp=stamp_at(replica=1), doc=doc))
+    await trip(store, user, watch, sent({"title": "b"}, stamp=stamp_at(counter=1, replica=2), doc=doc))
+    late = {**sent({"title": "c"}, stamp=stamp_at(counter=2, replica=1), doc=doc), "base": 1}
+
+    async def lost() -> list[Value]:
+        listed = await store.conflicts(user, below=None, limit=9, now_ms=NOW_MS)
+        return [one.lost_value for one in listed.entries]
+
+    foreign = await trip(store, user, phone, late, cursor=begun["cursor"], cursor_key=b"x" * 32)
+    assert foreign["reset"]
+    assert await lost() == []
+    early = {**sent({"title": "d"}, stamp=stamp_at(counter=3, replica=2), doc=doc), "base": 2}
+    assert not (await trip(store, user, watch, early))["reset"]
+    assert await lost() == ["c"]

@@ -430,6 +430,27 @@ async def test_results_that_are_newer_than_the_next_digests_are_no_divergence() 
     assert registers(watch) == await expected(store)
 
 
+async def test_what_a_phone_carried_is_no_conflict_with_what_it_edits_later() -> None:
+    """No answer tells the sequence of what it uploaded, and under a watch's stamp that would pass for unseen."""
+    store, user = MemoryStore(), USER
+    phone, watch, other = await device(store), await device(store), await device(store)
+    edit(watch, IDS[0], {"title": "Run"})
+    phone.carry(watch.hand_over())
+    await sync(store, phone)
+    phone = Replica.restore(phone.snapshot())
+    edit(phone, IDS[0], {"title": "Morning run"})
+    assert [change.base for change in phone.unsent.values()] == [None]
+    await sync(store, phone)
+    assert (await store.conflicts(user, below=None, limit=9, now_ms=NOW_MS)).entries == []
+    # Given again, because another wrote it, the document has a sequence to go by.
+    await sync(store, other)
+    edit(other, IDS[0], {"notes": "windy"})
+    await sync(store, other)
+    await sync(store, phone)
+    edit(phone, IDS[0], {"title": "Run in the wind"})
+    assert [change.base for change in phone.unsent.values()] == [3]
+
+
 async def test_a_carried_change_that_is_refused_alone_is_put_down() -> None:
     store = MemoryStore()
     phone, watch = await device(store), await device(store)
