@@ -45,10 +45,10 @@ def changed(before: Document | None, after: Document) -> int:
     """
     if before is None:
         return of(after)
-    new = [(path, mark) for path, mark in after.marks.items() if mark.seq == after.seq]
+    paths = after.values if after.usual.seq == after.seq else after.marks
+    new = [(path, mark.stamp) for path in paths if (mark := after.marks.get(path, after.usual)).seq == after.seq]
     old = [(path, replaced.stamp) for path, _ in new if (replaced := before.mark(path)) is not None]
-    gained = of_registers(after.key, [(path, mark.stamp) for path, mark in new])
-    return (gained - of_registers(after.key, old)) % MODULUS
+    return (of_registers(after.key, new) - of_registers(after.key, old)) % MODULUS
 
 
 def bucket_of(document_id: str) -> int:
