@@ -35,11 +35,12 @@ def change_of(
     stamp: int,
     key: Key,
     change_id: str | None = None,
+    base: int | None = None,
 ) -> Change:
     """A well-formed change, as `changes.check` gives it."""
     stored = {path: values.from_wire(value) for path, value in given.items()}
     size_bytes = len(msgspec.json.encode(given)) + 200
-    return Change(change_id or new_id(), key, Stamp(stamp), None, stored, size_bytes)
+    return Change(change_id or new_id(), key, Stamp(stamp), base, stored, size_bytes)
 
 
 def sent(
@@ -49,15 +50,17 @@ def sent(
     doc: str,
     collection: str = "workouts",
     change_id: str | None = None,
+    base: int | None = None,
 ) -> dict[str, Any]:
     """A change as a device sends it."""
-    return {
+    change = {
         "id": change_id or new_id(),
         "collection": collection,
         "doc": doc,
         "stamp": stamp if isinstance(stamp, str) else clock.to_wire(Stamp(stamp)),
         "set": dict(given),
     }
+    return change if base is None else {**change, "base": base}
 
 
 async def trip(
@@ -133,6 +136,8 @@ class Ledger:
         for given in response["documents"]:
             key = Key(given["collection"], given["id"])
             self.seen.add((key, given["seq"]))
+            if given.get("purged"):
+                self.registers.pop(key, None)
             for wire, group in given["fields"].items():
                 stamp = clock.from_wire(wire)
                 assert stamp is not None
