@@ -38,7 +38,7 @@ Record = dict[str, Any]
 
 
 def head_id(user_id: str) -> str:
-    """Sorts before the account's other records."""
+    """Sorts before the documents, and before all else that a transaction reads along with it."""
     return f"{user_id}/.head"
 
 
