@@ -94,9 +94,10 @@ class MemoryStore:
             account.head = outcome.head
             account.documents.update({document.key: document for document in outcome.written})
             account.restamps.update(outcome.restamps)
-            for conflict in outcome.conflicts:
-                if conflict.restored_ms or conflict.id not in account.conflicts:
-                    account.conflicts[conflict.id] = conflict
+            known = account.conflicts
+            new = [one for one in outcome.conflicts if one.restored_ms or one.id not in known]
+            outcome = outcome._replace(conflicts=new)
+            known.update({one.id: one for one in new})
             return state, outcome
 
     async def document(self, user_id: str, key: Key) -> Document | None:
