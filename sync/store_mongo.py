@@ -66,9 +66,9 @@ _MAX_COMMAND_BYTES: Final = 12 * 1024 * 1024
 # What a register takes beside its path and JSON, which `most_bytes` holds: its mark, the path once more with it (of at most half
 # of the paths), and BSON's widths. The rest up to 16 MiB is for paths that are longer.
 _MARK_BYTES: Final = 600
-_RECORD_BYTES: Final = (
-    20_000  # of any other record but a rejected change: a conflict's two values have 16 KiB at most mostly
-)
+# Two values of 16 KiB, which may be stored twice as long as they are measured (1.0 is measured as 1), and a path.
+_CONFLICT_BYTES: Final = 70_000
+_RESTAMP_BYTES: Final = 300
 
 _REMOVED_AT_ONCE: Final = 1_000
 
@@ -210,7 +210,7 @@ class MongoStore:
         made += [records.of_conflict(user_id, conflict) for conflict in outcome.conflicts]
         most_bytes = sum(document.most_bytes + _MARK_BYTES * len(document.values) for document in outcome.written)
         most_bytes += sum(entry.size_bytes for entry in outcome.rejected)
-        most_bytes += _RECORD_BYTES * (len(outcome.restamps) + len(outcome.conflicts))
+        most_bytes += _CONFLICT_BYTES * len(outcome.conflicts) + _RESTAMP_BYTES * len(outcome.restamps)
         await self._replace(user_id, outcome.head, gone, made, session, most_bytes=most_bytes)
 
     async def _without_known(self, user_id: str, outcome: Outcome, session: AsyncClientSession) -> Outcome:
