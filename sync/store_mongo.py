@@ -274,6 +274,7 @@ class MongoStore:
                 return [Tombstone(Key(found["collection"], found["id"]), int(found["at"])) async for found in cursor]
 
     async def trim_rejected(self, user_id: str, *, most_bytes: int) -> Head:
+        counted = await self.head(user_id)
         kept_bytes = 0
         gone: list[str] = []
         cursor = self._records.find({"user_id": user_id, "log": REJECTED}, sort=NEWEST_FIRST, hint="log")
@@ -288,9 +289,13 @@ class MongoStore:
             for begin in range(0, len(gone), _REMOVED_AT_ONCE):
                 these = {"_id": {"$in": gone[begin : begin + _REMOVED_AT_ONCE]}, "user_id": user_id}
                 await self._records.delete_many(these, hint="_id_")
-        _, outcome = await self.update(
-            user_id, (), (), lambda state: Outcome(replace(state.head, quarantined_bytes=kept_bytes))
-        )
+
+        def step(state: State) -> Outcome:
+            # What was added since may not be in the list: then more is counted than there is, until the next time.
+            is_whole = counted is not None and state.head.quarantined_bytes == counted.quarantined_bytes
+            return Outcome(replace(state.head, quarantined_bytes=kept_bytes) if is_whole else state.head)
+
+        _, outcome = await self.update(user_id, (), (), step)
         return outcome.head
 
     async def bump_epoch(self, user_id: str) -> bool:
