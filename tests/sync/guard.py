@@ -1,6 +1,6 @@
 """Holds every command to `sync_records` to one account, named by equality, and to an index."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -19,10 +19,13 @@ class OneAccountGuard(CommandListener):
     def __init__(self) -> None:
         self.problems: list[str] = []
         self.commands: list[Mapping[str, Any]] = []
+        self._cursors: set[int] = set()
         self._transactions: dict[tuple[bytes, int], str] = {}
 
     def started(self, event: CommandStartedEvent) -> None:
         command = event.command
+        if event.command_name == "getMore" and command["collection"] == RECORDS:
+            self._check_cursors([command["getMore"]])
         if command.get(event.command_name) != RECORDS:
             return
         self.commands.append(dict(command))
@@ -34,7 +37,12 @@ class OneAccountGuard(CommandListener):
             self._note_transaction(command, user_id)
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
-        pass
+        """A cursor that a find or aggregate of one account opened may be read on."""
+        if event.command_name in {"find", "aggregate"} and (opened := event.reply["cursor"]["id"]):
+            self._cursors.add(int(opened))
+
+    def _check_cursors(self, cursors: Iterable[int]) -> None:
+        self.problems += [f"Nobody opened the cursor {one}." for one in cursors if int(one) not in self._cursors]
 
     def failed(self, event: CommandFailedEvent) -> None:
         pass
@@ -55,7 +63,9 @@ class OneAccountGuard(CommandListener):
                 yield from (statement["q"] for statement in command["deletes"])
             case "insert":
                 yield from command["documents"]
-            case "getMore" | "killCursors" | "explain" | "create" | "createIndexes" | "drop":
+            case "killCursors":
+                self._check_cursors(command["cursors"])
+            case "explain" | "create" | "createIndexes" | "drop":
                 return
             case _:
                 self.problems.append(f"The guard does not know the command {name}.")
@@ -68,6 +78,11 @@ class OneAccountGuard(CommandListener):
             self.problems.append(f"A transaction touches two accounts: {user_id} and {self._transactions[transaction]}")
 
     @property
+    def planned(self) -> list[Mapping[str, Any]]:
+        """What an index has to be chosen for."""
+        return [command for command in self.commands if {"find", "aggregate", "update", "delete"} & command.keys()]
+
+    @property
     def reads(self) -> list[Mapping[str, Any]]:
         return [command for command in self.commands if "find" in command or "aggregate" in command]
 
@@ -76,8 +91,9 @@ class OneAccountGuard(CommandListener):
 
 
 async def plan_problems(database: AsyncDatabase[dict[str, Any]], read: Mapping[str, Any]) -> list[str]:
-    """Explain a recorded read; say what is wrong with the plan that the server would choose for it."""
+    """Explain a recorded command; say what is wrong with the plan that the server would choose for it."""
     kept = {"find", "filter", "sort", "projection", "hint", "aggregate", "pipeline", "cursor"}
+    kept |= {"update", "updates", "delete", "deletes"}
     plain = {name: value for name, value in read.items() if name in kept}
     plan = await database.command({"explain": plain, "verbosity": "queryPlanner"})
     stages = list(_stages(plan))

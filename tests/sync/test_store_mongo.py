@@ -12,17 +12,20 @@ from pymongo import AsyncMongoClient, MongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure
 
-from sync import clock, merge, transactions_mongo
+from sync import clock, log_mongo, merge, transactions_mongo, view_mongo
 from sync.changes import Change
 from sync.clock import Stamp
 from sync.document import Document, Key
 from sync.errors import StoreUnavailable
+from sync.log import Place
+from sync.log_mongo import MongoLog
 from sync.merge import Outcome, State
 from sync.store import Step
 from sync.store_mongo import RECORDS, MongoStore
 from tests.sync.guard import OneAccountGuard, plan_problems
 from tests.sync.guard import guard as guard  # noqa: PLC0414 - a fixture
 from tests.sync.model import NOW_MS, change_of, new_id, stamp_at, stored_registers
+from tests.sync.test_log import Both, conflict, refusal
 from tests.sync.test_store import ALL, KEY, changed, count, head_of, replicas_of, write
 from tests.sync.test_store import user as user  # noqa: PLC0414 - a fixture
 
@@ -194,12 +197,14 @@ async def test_documents_too_large_together_come_in_several_steps(
 
 
 async def test_every_command_names_one_account_and_has_its_index(
-    guarded: AsyncDatabase[dict[str, Any]], guard: OneAccountGuard, user: str
+    guarded: AsyncDatabase[dict[str, Any]], guard: OneAccountGuard, user: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = MongoStore(guarded)
-    device_id = new_id()
+    monkeypatch.setattr(view_mongo, "_PAGE_RECORDS", 2)
+    monkeypatch.setattr(log_mongo, "_READ_AT_ONCE", 2)
+    both = Both(MongoStore(guarded), MongoLog(guarded))
+    store, device_id = both.store, new_id()
     await store.register_device(user, device_id)
-    keys = [KEY, Key("goals", new_id())]
+    keys = sorted([KEY, Key("goals", new_id()), Key("goals", new_id()), Key("workouts", new_id())])
     for counter in range(3):
         late = stamp_at(NOW_MS + 3_600_000, counter=counter)
         for one in (user, new_id()):
@@ -208,19 +213,65 @@ async def test_every_command_names_one_account_and_has_its_index(
             ]
             await write(store, one, *changes, change_of({"notes": 1}, stamp=late, key=KEY))
     await write(store, user, change_of({"notes": 1}, stamp=stamp_at(NOW_MS + 3_600_000), key=KEY))
+    await write(store, user, change_of({"deleted": True}, stamp=stamp_at(counter=9), key=KEY))
     await store.head(user)
-    assert len(await changed(store, user)) == 2
-    await changed(store, user, newest=True, after=1, upto=6, collections=("goals",))
-    assert await count(store, user, ALL, after=0, upto=99) == 2
+    assert len(await changed(store, user)) == 4
+    await changed(store, user, newest=True, after=1, upto=99, collections=("goals",))
+    assert await count(store, user, ALL, after=0, upto=99) == 4
+    async with store.view(user, at_least=10**9) as view:
+        assert view is not None
+        assert len([one async for one in view.in_bucket("workouts", None, after=0)]) == 2
+        assert [one async for one in view.in_bucket("workouts", 5, after=3)] == []
+    assert (await store.document(user, KEY)) is not None
+    assert [one.key for one in await store.tombstones(user, limit=2)] == [KEY]
+    later_ms = NOW_MS + merge.PURGE_AFTER_MS
+    await store.update(user, [KEY], (), lambda state: merge.purge(state, now_ms=later_ms))
+
+    entries = [refusal(NOW_MS + n, raw=b"%d" % n) for n in range(7)]
+    lost = [conflict(NOW_MS + n) for n in range(7)]
+    await both.keep(user, rejected=entries, conflicts=lost)
+    await both.keep(user, rejected=entries[:2], conflicts=lost[:2], accepted=[entries[5].id])
+    assert (len(await both.all_rejected(user)), len(await both.all_conflicts(user))) == (6, 7)
+    below = Place(NOW_MS + 4, lost[4].id)
+    assert len((await both.log.conflicts(user, below=below, limit=2, now_ms=NOW_MS)).entries) == 2
+    assert len((await both.log.rejected(user, below=below, limit=3)).entries) == 3
+    assert await both.log.rejected_one(user, entries[0].id) is not None
+    assert await both.log.conflict(user, lost[0].id, now_ms=NOW_MS) is not None
+    await store.trim_rejected(user, most_bytes=1_000)
+    await store.bump_epoch(user)
     await store.forget_device(user, device_id)
+    await store.erase(user, now_ms=NOW_MS)
+
     names = {next(iter(command)) for command in guard.commands}
-    assert names == {"find", "aggregate", "delete", "insert"}
-    problems = [problem for read in guard.reads for problem in await plan_problems(guarded, read)]
+    assert names == {"find", "aggregate", "delete", "insert", "update"}
+    problems = [problem for one in guard.planned for problem in await plan_problems(guarded, one)]
     assert problems == []
-    assert len(guard.reads) > 10
+    hints = {str(command.get("hint")) for command in guard.reads}
+    assert {"feed", "log"} <= hints
+    assert len(guard.planned) > 50
 
 
-async def test_the_guard_notices(guarded: AsyncDatabase[dict[str, Any]], guard: OneAccountGuard) -> None:
+async def test_all_reads_of_a_view_are_of_one_moment(
+    guarded: AsyncDatabase[dict[str, Any]], guard: OneAccountGuard, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(view_mongo, "_PAGE_RECORDS", 2)
+    store = MongoStore(guarded)
+    keys = sorted(Key("goals", new_id()) for _ in range(7))
+    await write(store, user, *(change_of({"title": 1}, stamp=stamp_at(), key=key) for key in keys))
+    guard.commands.clear()
+    async with store.view(user) as view:
+        assert view is not None
+        assert len([one async for one in view.changed(ALL, after=0, upto=99)]) == 7
+        assert await view.count_changed(ALL, after=0, upto=99) == 7
+    concerns = [command["readConcern"] for command in guard.commands]
+    assert [concern["level"] for concern in concerns] == ["snapshot"] * 3
+    assert "atClusterTime" not in concerns[0]
+    assert len({concern["atClusterTime"] for concern in concerns[1:]}) == 1
+
+
+async def test_the_guard_notices(
+    guarded: AsyncDatabase[dict[str, Any]], guard: OneAccountGuard, mongo_url: str
+) -> None:
     records = guarded[RECORDS]
     wrong = [
         records.find_one({"_id": "x"}),
@@ -238,7 +289,14 @@ async def test_the_guard_notices(guarded: AsyncDatabase[dict[str, Any]], guard: 
         for user_id in ("a", "b"):
             await records.find_one({"user_id": user_id}, session=session)
     assert len(guard.problems) == len(wrong) + 1
+    async with AsyncMongoClient[dict[str, Any]](mongo_url) as client:  # a cursor that nobody here opened
+        other = client[guarded.name]
+        await other[RECORDS].insert_many([{"_id": f"a/{n}", "user_id": "a"} for n in range(3)])
+        opened = await other.command({"find": RECORDS, "filter": {"user_id": "a"}, "batchSize": 1})
+        await guarded.command({"killCursors": RECORDS, "cursors": [opened["cursor"]["id"]]})
+    assert len(guard.problems) == len(wrong) + 2
     assert await plan_problems(guarded, {"find": RECORDS, "filter": {"user_id": "a", "value.title": 1}}) == []
+    assert await plan_problems(guarded, {"delete": RECORDS, "deletes": [{"q": {"seq": 1}, "limit": 0}]}) != []
     assert await plan_problems(guarded, {"find": RECORDS, "filter": {"seq": 1}}) != []
     assert await plan_problems(guarded, {"find": RECORDS, "filter": {"user_id": "a"}, "sort": {"deleted": 1}}) != []
     guard.problems.clear()
