@@ -81,7 +81,7 @@ async def test_a_refused_change_sent_again_makes_no_second_entry(both: Both, use
         for received in ("json", "msgpack"):
             answer = await trip(
                 both.store, user, phone, again, received=received, cursor=first["cursor"], now_ms=NOW_MS + 5_000
-            )  # type: ignore[call-overload]
+            )
             assert statuses(answer) == ["rejected"]
     assert await both.all_rejected(user) == [entry]
     assert (await head_of(both.store, user)).quarantined_bytes == head.quarantined_bytes == entry.size_bytes
