@@ -25,12 +25,13 @@ from sync.schema import COLLECTIONS
 
 MAX_ENTRIES: Final = 100  # a screen or two
 _BODY_LIMIT_BYTES: Final = 4096
+_MAX_PLACE: Final = 2**53  # no moment and no sequence is beyond it, and no database's integer either
 
 CollectionName = Annotated[str, Meta(examples=["workouts"])]
 
 
 class RejectedEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A change that was refused. `change` is what the device sent; `raw`, its text, where that cannot be decoded."""
+    """A change that was refused. `change` is what the device sent; `raw`, its text, where that cannot be decoded and shown."""
 
     id: str
     change_id: str | None
@@ -38,7 +39,7 @@ class RejectedEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
     received_at: str
     code: Code
     detail: str
-    change: Any = None
+    change: Any | UnsetType = UNSET
     raw: str | UnsetType = UNSET
 
 
@@ -98,7 +99,7 @@ class FetchRequest(Struct, frozen=True, kw_only=True):
 
     collection: CollectionName
     bucket: Annotated[int, Meta(ge=0, lt=digest.BUCKETS)]
-    after: Annotated[int, Meta(ge=0)] = 0
+    after: Annotated[int, Meta(ge=0, le=_MAX_PLACE)] = 0
 
 
 class FetchAnswer(Struct, frozen=True, kw_only=True):
@@ -184,13 +185,16 @@ async def post_fetch(request: Request[Resources], principal: Principal) -> Respo
 
 
 def _entry(entry: Rejected) -> RejectedEntry:
-    change: Any = None
+    change: Any = UNSET
     raw: str | UnsetType = UNSET
     try:
         change = msgspec.json.decode(entry.raw) if entry.format == "json" else msgspec.msgpack.decode(entry.raw)
-        msgspec.json.encode(change)  # msgpack has keys and values that JSON has no form for
-    except (msgspec.MsgspecError, UnicodeError, TypeError, ValueError, RecursionError):
-        change, raw = None, entry.raw.decode(errors="replace")
+        # Each format has what the other has no form for, and an answer is deeper by some levels than the change in it.
+        within_answer = [[[[[[[[change]]]]]]]]
+        msgspec.json.encode(within_answer)
+        msgspec.msgpack.encode(within_answer)
+    except (msgspec.MsgspecError, UnicodeError, TypeError, ValueError, OverflowError, RecursionError):
+        change, raw = UNSET, entry.raw.decode(errors="replace")
     return RejectedEntry(
         id=entry.id,
         change_id=entry.change_id,
@@ -231,10 +235,13 @@ def _asked_place(request: Request[Resources]) -> Place | None:
     if not asked:
         return None
     try:
-        at_ms, _, entry_id = urlsafe_b64decode(asked + "=" * (-len(asked) % 4)).decode().partition("/")
-        return Place(int(at_ms), str(UUID(entry_id)))
+        at, _, entry_id = urlsafe_b64decode(asked + "=" * (-len(asked) % 4)).decode().partition("/")
+        place: Place | None = Place(int(at), str(UUID(entry_id)))
     except ValueError:
-        raise InvalidBody(Invalid("", "cursor: not one that this list gave.")) from None
+        place = None
+    if place is None or not 0 <= place.at_ms <= _MAX_PLACE:
+        raise InvalidBody(Invalid("", "cursor: not one that this list gave."))
+    return place
 
 
 def _asked_limit(request: Request[Resources]) -> int:
