@@ -57,11 +57,13 @@ class MongoImportStore:
                 # A piece that is there holds the same bytes, whatever made them: its name has their file's hash.
                 await self._insert_once(self._files, {**key, "data": Binary(piece)})
             kept = msgspec.to_builtins(record)
+            mine = {"_id": f"{record.user_id}/{record.sha256}", "user_id": record.user_id}
             if record.generation:
-                mine = {"_id": f"{record.user_id}/{record.sha256}", "user_id": record.user_id}
                 older = {**mine, "generation": {"$lt": record.generation}}
-                return (await self._imports.replace_one(older, {**mine, **kept})).modified_count == 1
-            return await self._insert_once(self._imports, {"_id": f"{record.user_id}/{record.sha256}", **kept})
+                if (await self._imports.replace_one(older, {**mine, **kept})).modified_count == 1:
+                    return True
+            # Also of a later generation: the ones before may have been cut off before they were recorded.
+            return await self._insert_once(self._imports, {**mine, **kept})
 
     async def _insert_once(self, collection: Any, document: Mapping[str, Any]) -> bool:
         try:
