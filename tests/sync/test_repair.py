@@ -119,11 +119,11 @@ async def test_a_document_written_between_two_pages_comes_again(
     assert first.after == 2
     await write(store, user, change_of({"title": "moved"}, stamp=stamp_at(counter=9), key=keys[0]))
     await write(store, user, change_of({"title": "moved"}, stamp=stamp_at(counter=9), key=keys[3]))
-    given, after = [msgspec.json.decode(bytes(raw)) for raw in first.documents], first.after
-    while after is not None:
-        page = await repair.fetch(store, user, "workouts", 7, after=after, answered="json")
+    given = [msgspec.json.decode(bytes(raw)) for raw in first.documents]
+    page = first
+    while page.after is not None:
+        page = await repair.fetch(store, user, "workouts", 7, after=page.after, answered="json")
         given += [msgspec.json.decode(bytes(raw)) for raw in page.documents]
-        after = page.after
     assert [keys.index(Key("workouts", one["id"])) for one in given] == [0, 1, 2, 4, 0, 3]
     # What came last of each is what the server holds.
     held = {

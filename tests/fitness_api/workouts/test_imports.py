@@ -18,7 +18,8 @@ from fitness_api.workouts.import_store_mongo import MongoImportStore
 from fitness_api.workouts.imports import MAX_LAPS, Imported, position, title
 from sync import exchange, tracks
 from sync.document import Document, Key, read
-from sync.errors import StoreUnavailable
+from sync.errors import DocumentPurged, StoreUnavailable
+from sync.merge import PURGE_AFTER_MS
 from sync.store_mongo import MongoStore
 from sync.track_store import Stored
 from sync.track_store_mongo import MongoTrackStore
@@ -176,6 +177,78 @@ async def test_a_deleted_workout_is_restored_and_nothing_overwritten(bench: Benc
     restored = await bench.document(first.workouts[0])
     assert not restored.deleted
     assert restored.values["notes"] == "mine"
+
+
+async def purge(bench: Bench, *workouts: str) -> None:
+    """As a month after they were deleted."""
+    for workout_id in workouts:
+        await exchange.fill(bench.store, bench.user, "workouts", workout_id, {"deleted": True}, now_ms=NOW_MS)
+    await exchange.purge(bench.store, bench.user, now_ms=NOW_MS + PURGE_AFTER_MS)
+    for workout_id in workouts:
+        assert (await bench.document(workout_id)).purged
+
+
+async def test_a_known_file_whose_workouts_were_purged_makes_new_ones(bench: Bench) -> None:
+    body = recorded(MULTISPORT)
+    generations = [await bench.send(body)]
+    for _ in range(2):
+        await purge(bench, *generations[-1].workouts)
+        generations.append(await bench.send(body))
+        assert generations[-1].is_new
+        # From then on that generation is what the file is.
+        assert await bench.send(body) == generations[-1]._replace(is_new=False)
+    made = [workout_id for one in generations for workout_id in one.workouts]
+    assert len(set(made)) == len(made) == 6
+    assert len({one.import_id for one in generations}) == 3
+    for workout_id in generations[-1].workouts:
+        shown = read(await bench.document(workout_id))
+        assert sorted(shown["tracks"]) == sorted(chunk_id for chunk_id, _ in await bench.stored(workout_id))
+    # Those of before stay barred; each import is still found.
+    assert [(await bench.document(workout_id)).purged for workout_id in made] == [True] * 4 + [False] * 2
+    record = await bench.imports.find_by_id(bench.user, generations[-1].import_id)
+    assert record is not None
+    assert (record.generation, record.workouts) == (2, generations[-1].workouts)
+
+
+async def test_one_purged_workout_of_several_makes_the_whole_file_new(bench: Bench) -> None:
+    body = recorded(MULTISPORT)
+    first = await bench.send(body)
+    await purge(bench, first.workouts[1])
+    again = await bench.send(body)
+    assert again.is_new
+    assert not set(first.workouts) & set(again.workouts)
+
+
+async def test_purged_workouts_are_made_anew_once_by_many(bench: Bench) -> None:
+    body = recorded(MULTISPORT)
+    first = await bench.send(body)
+    await purge(bench, *first.workouts)
+    outcomes = await asyncio.gather(*(bench.send(body) for _ in range(4)))
+    assert len({(outcome.import_id, *outcome.workouts) for outcome in outcomes}) == 1
+    assert [outcome.is_new for outcome in outcomes].count(True) == 1
+    assert outcomes[0].import_id != first.import_id
+
+
+async def test_an_import_that_nobody_recorded_and_that_was_purged_is_passed_over(bench: Bench) -> None:
+    """Cut off before its record, deleted and purged: its ids are barred, and no record tells."""
+    body = recorded(RIDE_WITH_PAUSE)
+    first = await bench.send(body)
+    await purge(bench, *first.workouts)
+    await bench.store._database["imports"].delete_many({"user_id": bench.user})
+    again = await bench.send(body)
+    assert (again.is_new, again.workouts != first.workouts) == (True, True)
+    assert not (await bench.document(again.workouts[0])).purged
+    assert await bench.send(body) == again._replace(is_new=False)
+
+
+async def test_generations_are_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imports, "MAX_GENERATIONS", 2)
+    body = recorded(RIDE_WITH_PAUSE)
+    for _ in range(2):
+        await purge(bench, *(await bench.send(body)).workouts)
+        await bench.store._database["imports"].delete_many({"user_id": bench.user})
+    with pytest.raises(DocumentPurged):
+        await bench.send(body)
 
 
 async def test_what_a_device_wrote_before_is_not_overwritten(bench: Bench) -> None:
