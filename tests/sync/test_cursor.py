@@ -96,3 +96,36 @@ def test_a_foreign_epoch_and_a_rewound_account_start_anew() -> None:
 def test_every_wanted_collection_has_one_place(held: tuple[Place, ...], wanted: tuple[str, ...]) -> None:
     opened, _ = cursor.open_run(Cursor(1, 2**53, held), epoch=1, newest=2**53, collections=wanted)
     assert sorted(name for place in opened for name in place.collections) == sorted(wanted)
+
+
+def test_a_cursor_from_the_middle_of_a_run_is_ahead_of_an_older_state_too() -> None:
+    """Its place may be behind: what it says was read of an account that had more."""
+    going_on = Cursor(1, 9, (Place(("goals",), 2, 5),))
+    assert open_(going_on, "goals", newest=9) == ((Place(("goals",), 2, 5),), False)
+    assert open_(going_on, "goals", newest=8) == ((Place(("goals",), 0, 8, 9),), True)
+    # Of another epoch nothing is told by numbers.
+    assert not cursor.is_ahead(going_on, epoch=2, newest=1)
+
+
+def shown(made: Cursor | None, *collections: str, epoch: int = 1, newest: int = 10) -> int:
+    return cursor.presented(made, epoch=epoch, newest=newest, collections=collections)
+
+
+def test_what_a_device_surely_holds() -> None:
+    ended = cursor.close_run(1, ("goals", "workouts"), at=7)
+    assert shown(ended, "goals", "workouts") == shown(ended, "goals") == 7
+    assert shown(ended, "goals", "nutrition") == 0  # the one that it adds has not come yet
+    assert shown(ended) == shown(None, "goals") == 0
+    assert shown(ended, "goals", epoch=2) == shown(ended, "goals", newest=6) == 0
+    parts = Cursor(1, 9, (Place(("goals",), 3, 5), Place(("workouts",), 0, 9)))
+    assert (shown(parts, "goals"), shown(parts, "workouts"), shown(parts, "workouts", "goals")) == (5, 9, 5)
+    # While a snapshot is read from its newest end, nothing is held for sure; the delta after it is read from there.
+    assert shown(Cursor(1, 9, (Place(("goals",), 0, 8, 4),)), "goals") == 0
+    assert shown(Cursor(1, 9, (Place(("goals",), 0, 8),)), "goals") == 8
+
+
+@given(cursors, sequences, st.lists(st.sampled_from(ALL), unique=True).map(tuple))
+def test_nobody_is_taken_to_hold_more_than_it_was_given(made: Cursor, newest: int, wanted: tuple[str, ...]) -> None:
+    held = cursor.presented(made, epoch=made.epoch, newest=newest, collections=wanted)
+    given_ = [max((place.at for place in made.places if name in place.collections), default=0) for name in wanted]
+    assert 0 <= held <= min(given_, default=0)

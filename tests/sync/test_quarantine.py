@@ -95,6 +95,17 @@ def test_the_format_and_the_order_of_members_make_no_other_change() -> None:
         assert added(first, to=[entry]) == []
 
 
+def test_the_same_change_on_another_base_is_no_other() -> None:
+    """A device that was given more since tells another base when it sends again."""
+    sent = change(set={"base": 1})
+    first = refused(in_json(sent))
+    for base in (0, 5, None, "x"):
+        assert added(refused(in_json(sent | {"base": base})), to=[first]) == []
+    # Only the change's own; a path of that name is another matter.
+    other = refused(in_json(sent | {"set": {"base": 2}}))
+    assert [one.raw for one in added(other, to=[first])] == [other.raw]
+
+
 def test_an_id_that_is_used_for_another_change_loses_neither() -> None:
     first, second, third = (refused(in_json(change(set={"title": n}))) for n in (1, 2, 3))
     assert first.id == second.id == third.id == ID
