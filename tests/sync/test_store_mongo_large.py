@@ -145,14 +145,20 @@ async def test_another_process_finds_out_that_all_epochs_are_others(
 
 
 async def test_a_process_that_does_not_know_yet_takes_nothing_back(
-    processes: tuple[MongoStore, MongoStore], user: str
+    processes: tuple[MongoStore, MongoStore], database: AsyncDatabase[dict[str, Any]], user: str
 ) -> None:
     one, other = processes
     await write(other, user, change_of({"title": 1}, stamp=stamp_at(), key=KEY))
+    own = (await head_of(other, user)).epoch
     await one.bump_all_epochs()
     after = await head_of(one, user)
     await write(other, user, change_of({"rpe": 1}, stamp=stamp_at(), key=KEY))
     assert (await head_of(one, user)).epoch == after.epoch
+    await write(one, user, change_of({"notes": 1}, stamp=stamp_at(), key=KEY))
+    # An account's record has its own part of the epoch alone: a mixture of all there ever were would end by not changing.
+    record = await database[RECORDS].find_one({"_id": records_mongo.head_id(user), "user_id": user})
+    assert record is not None
+    assert record["epoch"] == own != after.epoch
 
 
 # --- more than a command or a reply holds
