@@ -1,7 +1,9 @@
 """The log's contract, bullet by bullet, over every adapter; its entries come through the store, as they do in service."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import pytest
 from pymongo import AsyncMongoClient
@@ -196,8 +198,9 @@ async def test_the_two_lists_do_not_meet(both: Both, user: str) -> None:
     assert (await both.all_rejected(user), await both.all_conflicts(user)) == ([entry], [one])
 
 
-async def test_a_dead_server_is_unavailable(user: str) -> None:
-    url = "mongodb://127.0.0.1:1/?directConnection=true&serverMonitoringMode=poll"
+async def test_a_dead_server_is_unavailable(user: str, tmp_path: Path) -> None:
+    # A socket file that is not there: refused without waiting, which a closed port is not for the driver.
+    url = f"mongodb://{quote(str(tmp_path / 'nowhere.sock'), safe='')}/?directConnection=true"
     async with AsyncMongoClient[dict[str, Any]](url, serverSelectionTimeoutMS=50) as client:
         log = MongoLog(client["nowhere"])
         for asked in (
