@@ -27,6 +27,8 @@ _CHECKED_INLINE_BYTES: Final = 512 * 1024
 
 # Documents purged in one round trip, so that a device that comes after a year is not kept waiting; the others go with the next.
 _PURGED_AT_ONCE: Final = 100
+# Tombstones looked at for them, some 100 bytes each: many, as those that a device holds up stay in front.
+_LOOKED_AT: Final = 2_000
 # When to look again for what was due and could not be purged, as a device does not know yet that it was deleted.
 _PURGE_AGAIN_AFTER_MS: Final = 86_400_000
 
@@ -117,7 +119,7 @@ async def _keep_house(store: Store, user_id: str, caller: "_Caller", head: Head)
         _, outcome = await store.update(user_id, (), (), lambda state: Outcome(caller.noted(state.head)))
         head = outcome.head
     if 0 < head.purge_at_ms <= caller.now_ms:
-        head = await purge(store, user_id, now_ms=caller.now_ms)
+        head = await purge(store, user_id, head, now_ms=caller.now_ms)
     return head
 
 
@@ -140,24 +142,28 @@ async def fill(
             raise (DocumentPurged if result.code == "document_purged" else DocumentFull)(document_id)
 
 
-async def purge(store: Store, user_id: str, *, now_ms: int) -> Head:
+async def purge(store: Store, user_id: str, head: Head, *, now_ms: int) -> Head:
     """Purge what is due, a bounded number of documents, and note when to look again. Return the head after it."""
-    tombstones = await store.tombstones(user_id, limit=_PURGED_AT_ONCE + 1)
-    due = [one.key for one in tombstones if one.deleted_ms <= now_ms - PURGE_AFTER_MS]
-    # Looked for again also where nothing is left: what was deleted since the list was read is due by then.
-    next_ms = min((one.deleted_ms + PURGE_AFTER_MS for one in tombstones[len(due) :]), default=now_ms + PURGE_AFTER_MS)
+    tombstones = await store.tombstones(user_id, limit=_LOOKED_AT)
+    old = [one for one in tombstones if one.deleted_ms <= now_ms - PURGE_AFTER_MS]
+    due = [one.key for one in old if merge.is_due(one.key, one.seq, one.deleted_ms, head, now_ms=now_ms)]
     if len(due) > _PURGED_AT_ONCE:
-        due, next_ms = due[:_PURGED_AT_ONCE], now_ms
+        next_ms = now_ms
+    elif len(due) < len(old):
+        next_ms = now_ms + _PURGE_AGAIN_AFTER_MS
+    else:
+        # Looked for again also where nothing is left: what was deleted since the list was read is due by then.
+        young = (one.deleted_ms for one in tombstones[len(old) :])
+        next_ms = PURGE_AFTER_MS + min(young, default=now_ms)
+    due = sorted(due[:_PURGED_AT_ONCE])
 
     def step(state: State) -> Outcome:
         outcome = merge.purge(state, now_ms=now_ms)
-        if len(outcome.written) < len(state.keys):
-            again_ms = now_ms + _PURGE_AGAIN_AFTER_MS
-        else:
-            again_ms = next_ms if len(state.keys) == len(due) else now_ms
+        left = sum(document.deleted_ms > 0 for document in state.documents.values()) - len(outcome.written)
+        again_ms = now_ms if len(state.keys) < len(due) else now_ms + _PURGE_AGAIN_AFTER_MS if left else next_ms
         return outcome._replace(head=replace(outcome.head, purge_at_ms=again_ms))
 
-    _, outcome = await store.update(user_id, sorted(due), (), step)
+    _, outcome = await store.update(user_id, due, (), step)
     return outcome.head
 
 

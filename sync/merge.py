@@ -104,7 +104,7 @@ def purge(state: State, *, now_ms: int) -> Outcome:
     purged: list[Document] = []
     for key in state.keys:
         document = state.documents.get(key)
-        if document is None or not _is_due(document, head, now_ms):
+        if document is None or not is_due(key, document.seq, document.deleted_ms, head, now_ms=now_ms):
             continue
         purged.append(Document(key, seq=head.seq + len(purged) + 1, purged=True))
         digests[key.collection] = (digests.get(key.collection, 0) - digest.of(document)) % digest.MODULUS
@@ -113,17 +113,18 @@ def purge(state: State, *, now_ms: int) -> Outcome:
     return Outcome(replace(head, seq=head.seq + len(purged), digests=digests), purged)
 
 
-def _is_due(document: Document, head: Head, now_ms: int) -> bool:
-    if not document.deleted_ms or document.deleted_ms > now_ms - PURGE_AFTER_MS:
+def is_due(key: Key, seq: int, deleted_ms: int, head: Head, *, now_ms: int) -> bool:
+    """Whether a document that was last changed at `seq` was deleted long enough ago, and every device knows that it is."""
+    if not deleted_ms or deleted_ms > now_ms - PURGE_AFTER_MS:
         return False
-    return all(_holds(device, document, now_ms) for device in head.devices.values())
+    return all(_knows(device, key.collection, seq, now_ms) for device in head.devices.values())
 
 
-def _holds(device: Device, document: Document, now_ms: int) -> bool:
-    """Whether the device knows that the document is deleted, or need not know."""
+def _knows(device: Device, collection: str, seq: int, now_ms: int) -> bool:
+    """Whether the device knows what was written at `seq`, or need not know."""
     return (
-        device.presented >= document.seq
-        or document.key.collection not in device.collections
+        device.presented >= seq
+        or collection not in device.collections
         or device.seen_ms < now_ms - EXPIRED_AFTER_MS - SEEN_EVERY_MS
     )
 

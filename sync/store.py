@@ -14,6 +14,7 @@ Step = Callable[[State], Outcome]
 
 class Tombstone(NamedTuple):
     key: Key
+    seq: int
     deleted_ms: int
 
 

@@ -111,7 +111,9 @@ class MemoryStore:
 
     async def tombstones(self, user_id: str, *, limit: int) -> list[Tombstone]:
         documents = self._account(user_id).documents.values()
-        found = [Tombstone(document.key, document.deleted_ms) for document in documents if document.deleted_ms]
+        found = [
+            Tombstone(document.key, document.seq, document.deleted_ms) for document in documents if document.deleted_ms
+        ]
         return sorted(found, key=lambda tombstone: (tombstone.deleted_ms, tombstone.key))[:limit]
 
     async def bump_epoch(self, user_id: str) -> bool:

@@ -264,14 +264,17 @@ class MongoStore:
     async def tombstones(self, user_id: str, *, limit: int) -> list[Tombstone]:
         cursor = self._records.find(
             {"user_id": user_id, "log": TOMBSTONES},
-            {"collection": 1, "id": 1, "at": 1},
+            {"collection": 1, "id": 1, "seq": 1, "at": 1},
             sort=[("at", ASCENDING), ("_id", ASCENDING)],
             hint="log",
             limit=limit,
         )
         with translated():
             async with cursor:
-                return [Tombstone(Key(found["collection"], found["id"]), int(found["at"])) async for found in cursor]
+                return [
+                    Tombstone(Key(found["collection"], found["id"]), int(found["seq"]), int(found["at"]))
+                    async for found in cursor
+                ]
 
     async def trim_rejected(self, user_id: str, *, most_bytes: int) -> Head:
         counted = await self.head(user_id)

@@ -253,6 +253,20 @@ async def test_only_so_many_are_purged_at_once(
     assert (await head_of(store, user)).purge_at_ms > LATER_MS + 1
 
 
+async def test_what_a_silent_device_holds_up_is_in_nobody_else_s_way(
+    store: Store, user: str, phone: str, watch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "_PURGED_AT_ONCE", 1)
+    await trip(store, user, watch, collections=["goals"])  # and is not seen again
+    goals = [sent({"deleted": True}, stamp=stamp_at(), doc=new_id(), collection="goals") for _ in range(2)]
+    await trip(store, user, phone, *goals)
+    begun = await trip(store, user, phone, *some(2, deleted=True), now_ms=NOW_MS + 1)
+    for _ in range(3):
+        await trip(store, user, phone, cursor=begun["cursor"], now_ms=LATER_MS + DAY_MS)
+    left = {key.collection for key, document in (await stored(store, user)).items() if not document.purged}
+    assert left == {"goals"}
+
+
 async def test_it_is_looked_for_when_the_next_is_due(store: Store, user: str, phone: str) -> None:
     docs = [new_id() for _ in range(2)]
     await delete(store, user, phone, docs[:1])

@@ -167,18 +167,18 @@ async def test_tombstones_are_listed_the_first_deleted_first(both: Both, user: s
     for n, key in enumerate([keys[2], keys[0], keys[3]]):
         await write(store, user, deleting(key, n + 1), now_ms=NOW_MS + n)
     await write(store, new_id(), deleting(keys[1], 1))
-    expected = [Tombstone(keys[2], NOW_MS), Tombstone(keys[0], NOW_MS + 1), Tombstone(keys[3], NOW_MS + 2)]
+    expected = [Tombstone(keys[2], 5, NOW_MS), Tombstone(keys[0], 6, NOW_MS + 1), Tombstone(keys[3], 7, NOW_MS + 2)]
     assert await store.tombstones(user, limit=5) == expected
     assert await store.tombstones(user, limit=2) == expected[:2]
     # An edit of a deleted document is its last change; a restored one is none any more.
     await write(store, user, change_of({"notes": 1}, stamp=stamp_at(), key=keys[2]), now_ms=NOW_MS + 5)
     await write(store, user, change_of({"deleted": False}, stamp=stamp_at(counter=9), key=keys[0]), now_ms=NOW_MS + 6)
-    expected = [Tombstone(keys[3], NOW_MS + 2), Tombstone(keys[2], NOW_MS + 5)]
+    expected = [Tombstone(keys[3], 7, NOW_MS + 2), Tombstone(keys[2], 8, NOW_MS + 5)]
     assert await store.tombstones(user, limit=5) == expected
     # Of one moment, by key; and refused changes and conflicts are none.
     await both.keep(user, rejected=[refusal(0)], conflicts=[conflict(0)])
     await write(store, user, *(deleting(key, 20) for key in keys), now_ms=NOW_MS + 9)
-    assert await store.tombstones(user, limit=5) == [Tombstone(key, NOW_MS + 9) for key in keys]
+    assert await store.tombstones(user, limit=5) == [Tombstone(key, 10 + n, NOW_MS + 9) for n, key in enumerate(keys)]
 
 
 async def test_a_purged_document_leaves_its_mark(both: Both, user: str, keys: list[Key]) -> None:

@@ -183,7 +183,9 @@ async def purge(bench: Bench, *workouts: str) -> None:
     """As a month after they were deleted."""
     for workout_id in workouts:
         await exchange.fill(bench.store, bench.user, "workouts", workout_id, {"deleted": True}, now_ms=NOW_MS)
-    await exchange.purge(bench.store, bench.user, now_ms=NOW_MS + PURGE_AFTER_MS)
+    head = await bench.store.head(bench.user)
+    assert head is not None
+    await exchange.purge(bench.store, bench.user, head, now_ms=NOW_MS + PURGE_AFTER_MS)
     for workout_id in workouts:
         assert (await bench.document(workout_id)).purged
 
