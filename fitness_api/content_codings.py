@@ -128,7 +128,8 @@ class _Unbrotli:
                 raise MalformedBody("The body is not the br that Content-Encoding says.") from error
             if piece:
                 yield piece
-            if self._stream.can_accept_more_data():
+            # That it takes more does not say that it gave all: it may have swallowed the rest and hold back what that makes.
+            elif self._stream.can_accept_more_data():
                 return
             data = b""
 

@@ -46,6 +46,14 @@ def test_what_was_encoded_comes_back_in_any_slicing(body: bytes, applied: list[C
     assert decoded(applied, data, slice_bytes=slice_bytes) == body
 
 
+@pytest.mark.parametrize("coding", CODINGS)
+@pytest.mark.parametrize("size_bytes", [60_000, 150_000, 900_000])
+def test_a_large_body_of_text_comes_back_from_one_slice(coding: Coding, size_bytes: int) -> None:
+    body = b" ".join(b"%d" % number for number in range(size_bytes // 6))
+    data = encode(coding, body)
+    assert decoded((coding,), data, slice_bytes=len(data)) == body
+
+
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=5), codings)
 def test_a_stream_is_flushed_with_each_piece(pieces: list[bytes], coding: Coding) -> None:
     stream, decoder = encoder(coding), BoundedDecoder((coding,), limit_bytes=MIB)
