@@ -48,6 +48,12 @@ def cpu_s(processes: Sequence[psutil.Process]) -> float:
     return sum(float(times.user + times.system) for times in (process.cpu_times() for process in processes))
 
 
+def machine_cpu_s() -> float:
+    """Seconds that all processors together have been busy, with everybody's work."""
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system + getattr(times, "steal", 0.0))
+
+
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -55,7 +61,7 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def running() -> AsyncIterator[Servers]:
+async def running(*, with_by_hand: bool = False) -> AsyncIterator[Servers]:
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(TemporaryDirectory(prefix="fitness-bench-")))
         (directory / "mongod").mkdir()
@@ -79,12 +85,14 @@ async def running() -> AsyncIterator[Servers]:
                 directory / f"gateway-{number}.log", "-m", "fitness_api", "serve",
                 environment={**settings, "FITNESS_PORT": str(ports[0])},
             )  # fmt: skip
+            gateways.append((f"http://127.0.0.1:{ports[0]}", await stack.enter_async_context(gateway)))
+            if not with_by_hand:
+                continue
             by_hand = _process(
                 directory / f"handwritten-{number}.log", "-m", "uvicorn", "bench.handwritten:app", "--port", str(ports[1]),
                 "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning",
                 environment={"HANDWRITTEN_MONGO_URL": mongo_url, "HANDWRITTEN_DATABASE": DATABASE},
             )  # fmt: skip
-            gateways.append((f"http://127.0.0.1:{ports[0]}", await stack.enter_async_context(gateway)))
             handwritten.append((f"http://127.0.0.1:{ports[1]}", await stack.enter_async_context(by_hand)))
         for url, _ in (*gateways, *handwritten):
             await _answers(url)

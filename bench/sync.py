@@ -1,319 +1,34 @@
-"""Uploads of workouts through HTTP, beside raw PyMongo bulk upserts and a hand-written last-writer-wins handler.
+"""Synchronisation, part by part. Each part has servers of its own, and finds nothing that another left behind."""
 
-All three write the same 16,000 workouts (about 1.5 KB of JSON), in batches of 100, majority-journaled, on one mongod and in
-one run; then each updates three fields of all of them. The gateway and the handler run as two processes each, on which the users
-are spread. The merge alone stands beside pycrdt's.
-"""
+from collections.abc import Callable, Mapping, Sequence
 
-import asyncio
-import json
-import random
-import time
-import uuid
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import httpx
-import msgspec
-import psutil
-import pycrdt
-import uvloop
-from pymongo import AsyncMongoClient, ReplaceOne
 from rich.console import Console
-from rich.table import Table
 
-from bench import servers, workload
-from bench.servers import Servers
-from bench.workload import Fields
-from sync import changes, clock, merge
-from sync.document import Document, Key
-from sync.head import Head
+from bench import (
+    sync_bytes,
+    sync_merge,
+    sync_pulls,
+    sync_rejected,
+    sync_rest,
+    sync_snapshot,
+    sync_trips,
+    sync_uploads,
+)
 
-WORKOUTS = 16_000
-BATCH = 100
-USERS = (1, 8)
-ROUNDS = 3  # each system in turn, so that a noisy neighbour falls on all; the median of the rounds is shown
-
-_JSON = {"content-type": "application/json"}
-
-Batch = Sequence[tuple[str, Fields]]  # (workout id, fields)
-Upload = Callable[[int, Batch], Awaitable[None]]
-
-
-@dataclass
-class Measured:
-    documents_per_s: float
-    server_cpu_us: float  # of the serving process, for each document
-    mongod_cpu_us: float
+PARTS: Mapping[str, Callable[..., None]] = {
+    "uploads": sync_uploads.run,
+    "merge": sync_merge.run,
+    "trips": sync_trips.run,
+    "pulls": sync_pulls.run,
+    "snapshot": sync_snapshot.run,
+    "bytes": sync_bytes.run,
+    "rest": sync_rest.run,
+    "rejected": sync_rejected.run,
+}
 
 
-def main(*, quick: bool) -> None:
+def main(*, quick: bool, only: Sequence[str] = ()) -> None:
     console = Console(width=120)
-    count = WORKOUTS // 10 if quick else WORKOUTS
-    uvloop.run(_measure(console, count, rounds=1 if quick else ROUNDS))
-    _merge_beside_pycrdt(console, count // 8)
-
-
-async def _measure(console: Console, count: int, *, rounds: int) -> None:
-    async with servers.running() as running:
-        table = Table(title=f"{count:,} workouts in batches of {BATCH}, documents/s (median of {rounds} rounds)")
-        for heading in ("users", "what", "raw", "by hand", "fitness-api", "÷ raw", "÷ by hand"):
-            table.add_column(heading, justify="left" if heading == "what" else "right")
-        cpu = Table(title="CPU per document, µs: serving process + mongod")
-        for heading in ("users", "what", "raw", "by hand", "fitness-api"):
-            cpu.add_column(heading, justify="left" if heading == "what" else "right")
-        for users in USERS:
-            samples: dict[tuple[str, str], list[Measured]] = {}
-            for round_number in range(rounds):
-                console.print(f"[dim]{users} users, round {round_number + 1} of {rounds} …")
-                for system in ("raw", "by hand", "fitness-api"):
-                    created, updated = await _one_round(running, system, users, count)
-                    samples.setdefault((system, "create"), []).append(created)
-                    samples.setdefault((system, "update"), []).append(updated)
-            for what in ("create", "update"):
-                raw, by_hand, ours = (_median(samples[system, what]) for system in ("raw", "by hand", "fitness-api"))
-                table.add_row(
-                    str(users), what, *(f"{m.documents_per_s:,.0f}" for m in (raw, by_hand, ours)),
-                    f"{ours.documents_per_s / raw.documents_per_s:.2f}",
-                    f"{ours.documents_per_s / by_hand.documents_per_s:.2f}",
-                )  # fmt: skip
-                cpu.add_row(
-                    str(users), what, *(f"{m.server_cpu_us:.0f} + {m.mongod_cpu_us:.0f}" for m in (raw, by_hand, ours))
-                )
-        console.print(table)
-        console.print(cpu)
-        resident_mb = max(process.memory_info().rss for process in running.gateway.processes) / 1e6
-        console.print(f"Gateway resident after all of it: {resident_mb:.0f} MB")
-
-
-def _median(samples: list[Measured]) -> Measured:
-    return sorted(samples, key=lambda sample: sample.documents_per_s)[len(samples) // 2]
-
-
-async def _one_round(running: Servers, system: str, users: int, count: int) -> tuple[Measured, Measured]:
-    dice = random.Random(workload.SEED)
-    ids = [workload.workout_ids(dice, count // users) for _ in range(users)]
-    created = [[(name, workload.workout(dice)) for name in mine] for mine in ids]
-    updated = [[(name, workload.update(dice)) for name in mine] for mine in ids]
-    match system:
-        case "raw":
-            return await _raw(running, created, updated)
-        case "by hand":
-            return await _by_hand(running, created, updated)
-        case _:
-            return await _ours(running, created, updated)
-
-
-async def _timed(
-    running: Servers,
-    processes: Sequence[psutil.Process],
-    users: int,
-    send: Callable[[int], Awaitable[None]],
-    count: int,
-) -> Measured:
-    serving, database = servers.cpu_s(processes), servers.cpu_s([running.mongod])
-    started = time.perf_counter()
-    await asyncio.gather(*(send(user) for user in range(users)))
-    elapsed_s = time.perf_counter() - started
-    return Measured(
-        count / elapsed_s,
-        (servers.cpu_s(processes) - serving) / count * 1e6,
-        (servers.cpu_s([running.mongod]) - database) / count * 1e6,
-    )
-
-
-async def _raw(running: Servers, created: list[Any], updated: list[Any]) -> tuple[Measured, Measured]:
-    """Whole documents replaced by id: no merge, no sequence, no request."""
-    me = [psutil.Process()]
-    count = sum(map(len, created))
-    async with AsyncMongoClient[dict[str, Any]](running.mongo_url, w="majority", journal=True) as client:
-        collection = client[servers.DATABASE]["raw"]
-        await collection.drop()
-        await collection.create_index([("user_id", 1), ("seq", 1)])
-
-        def record(user: int, name: str, fields: Fields, seq: int) -> dict[str, Any]:
-            return {"_id": f"{user}/workouts/{name}", "user_id": str(user), "seq": seq, "value": fields}
-
-        async def send(work: list[list[ReplaceOne[dict[str, Any]]]]) -> None:
-            for batch in work:
-                await collection.bulk_write(batch, ordered=False)
-
-        measured = []
-        for step in range(2):
-            work = []
-            for user, mine in enumerate(created):
-                records = [
-                    record(user, name, {**fields, **(updated[user][n][1] if step else {})}, n + step * count)
-                    for n, (name, fields) in enumerate(mine)
-                ]
-                replaces = [ReplaceOne({"_id": one["_id"]}, one, upsert=True) for one in records]
-                work.append([replaces[n : n + BATCH] for n in range(0, len(replaces), BATCH)])
-            measured.append(
-                await _timed(running, me, len(created), lambda user, work=work: send(work[user]), count)  # type: ignore[misc]
-            )
-        await collection.drop()
-    return measured[0], measured[1]
-
-
-async def _by_hand(running: Servers, created: list[Any], updated: list[Any]) -> tuple[Measured, Measured]:
-    async with (
-        AsyncMongoClient[dict[str, Any]](running.mongo_url) as client,
-        httpx.AsyncClient(timeout=120, trust_env=False) as http,
-    ):
-        await client[servers.DATABASE]["handwritten"].drop()
-        measured = []
-        for step, work in enumerate((created, updated)):
-            stamp = f"{time.time_ns() // 1_000_000 + step:016x}"
-            bodies = [
-                [
-                    json.dumps({"changes": [{"id": f"{user}/{name}", "stamp": stamp, "set": fields} for name, fields in batch]})
-                    for batch in _batches(mine)
-                ]
-                for user, mine in enumerate(work)
-            ]  # fmt: skip
-
-            async def send(user: int, bodies: list[list[str]] = bodies) -> None:
-                url = running.handwritten.urls[user % servers.PROCESSES]
-                for body in bodies[user]:
-                    response = await http.post(f"{url}/upload", content=body, headers=_JSON)
-                    response.raise_for_status()
-
-            measured.append(await _timed(running, running.handwritten.processes, len(work), send, sum(map(len, work))))
-        await client[servers.DATABASE]["handwritten"].drop()
-    return measured[0], measured[1]
-
-
-async def _ours(running: Servers, created: list[Any], updated: list[Any]) -> tuple[Measured, Measured]:
-    async with httpx.AsyncClient(timeout=120, trust_env=False) as http:
-        users = [await _signed_up(http, running.gateway.urls[n % servers.PROCESSES]) for n in range(len(created))]
-        cursors = [""] * len(users)
-        measured = []
-        for work in (created, updated):
-            prepared = [
-                [
-                    [
-                        {"id": str(uuid.uuid4()), "collection": "workouts", "doc": name, "set": fields,
-                         "stamp": _stamp(user.replica, position)}
-                        for position, (name, fields) in enumerate(batch)
-                    ]
-                    for batch in _batches(mine)
-                ]
-                for user, mine in zip(users, work, strict=True)
-            ]  # fmt: skip
-
-            # All but the cursor is written beforehand: what is measured is the server, as far as one machine allows.
-            encoded = [[msgspec.json.encode(batch) for batch in mine] for mine in prepared]
-
-            async def send(index: int, encoded: list[list[bytes]] = encoded) -> None:
-                user = users[index]
-                for batch in encoded[index]:
-                    body = b'{"device_id":"%s","cursor":"%s","changes":%s}' % (
-                        user.device_id.encode(), cursors[index].encode(), batch,
-                    )  # fmt: skip
-                    response = await http.post(f"{user.url}/v1/sync", content=body, headers=user.headers)
-                    response.raise_for_status()
-                    answer = msgspec.json.decode(response.content)
-                    if any(result["status"] != "applied" for result in answer["results"]) or answer["documents"]:
-                        raise AssertionError(response.text[:500])
-                    cursors[index] = answer["cursor"]
-
-            measured.append(await _timed(running, running.gateway.processes, len(work), send, sum(map(len, work))))
-    return measured[0], measured[1]
-
-
-@dataclass(frozen=True)
-class User:
-    url: str
-    headers: dict[str, str]
-    device_id: str
-    replica: int
-
-
-async def _signed_up(http: httpx.AsyncClient, url: str) -> User:
-    account = {"email": f"{uuid.uuid4()}@example.com", "password": "a long enough passphrase"}
-    pair = (await http.post(f"{url}/v1/auth/register", json=account)).raise_for_status().json()
-    headers = {"authorization": f"Bearer {pair['access_token']}", **_JSON}
-    device = {"installation_id": str(uuid.uuid4()), "platform": "android", "app_version": "1.0.0"}
-    made = (await http.post(f"{url}/v1/devices", json=device, headers=headers)).raise_for_status().json()
-    return User(url, headers, made["device_id"], made["replica"])
-
-
-def _stamp(replica: int, position: int) -> str:
-    return clock.to_wire(clock.tick(clock.ZERO, now_ms=time.time_ns() // 1_000_000 + position, replica=replica))
-
-
-def _batches(mine: Batch) -> list[Batch]:
-    return [mine[n : n + BATCH] for n in range(0, len(mine), BATCH)]
-
-
-def _merge_beside_pycrdt(console: Console, count: int) -> None:
-    """Three-field changes merged into workouts in memory: ours from JSON bytes, pycrdt's from its own encoded updates."""
-    dice = random.Random(workload.SEED)
-    now_ms = 1_760_000_000_000
-    names = workload.workout_ids(dice, count)
-    full = [workload.workout(dice) for _ in names]
-    edits = [workload.update(dice) for _ in names]
-
-    def sent(name: str, fields: Fields, stamp: clock.Stamp) -> bytes:
-        change = {"id": name, "collection": "workouts", "doc": name, "stamp": clock.to_wire(stamp), "set": fields}
-        return msgspec.json.encode(change)
-
-    first, second = (clock.tick(clock.ZERO, now_ms=now_ms + step, replica=7) for step in (0, 1))
-    creating = [sent(name, fields, first) for name, fields in zip(names, full, strict=True)]
-    editing = [sent(name, fields, second) for name, fields in zip(names, edits, strict=True)]
-
-    def ours(
-        raw: Sequence[bytes], documents: dict[Key, Document], *, with_check: bool
-    ) -> tuple[float, dict[Key, Document]]:
-        head = Head(epoch=1, devices={})
-        after = dict(documents)
-        checked = [] if with_check else [changes.check(one, "json") for one in raw]
-        started = time.perf_counter()
-        for at in range(0, len(raw), BATCH):
-            if with_check:
-                checked.extend(changes.check(one, "json") for one in raw[at : at + BATCH])
-            batch = checked[at : at + BATCH]
-            keys = [change.key for change in batch]
-            outcome = merge.apply(batch, merge.State(head, keys, documents, {}), now_ms=now_ms)
-            head = outcome.head
-            after.update({document.key: document for document in outcome.written})
-        return len(raw) / (time.perf_counter() - started), after
-
-    def theirs(updates: Sequence[bytes], docs: Sequence[pycrdt.Doc[Any]]) -> float:
-        started = time.perf_counter()
-        for update, doc in zip(updates, docs, strict=True):
-            doc.apply_update(update)
-        return len(updates) / (time.perf_counter() - started)
-
-    writers = [pycrdt.Doc[Any]() for _ in names]
-    maps = [doc.get("workout", type=pycrdt.Map) for doc in writers]
-    encoded: list[list[bytes]] = []
-    for fields_of in (full, edits):
-        step = []
-        for doc, values, fields in zip(writers, maps, fields_of, strict=True):
-            before = doc.get_state()
-            with doc.transaction():
-                values.update(fields)
-            step.append(doc.get_update(before))
-        encoded.append(step)
-
-    rates: dict[str, list[list[float]]] = {who: [[], []] for who in ("pycrdt", "merge", "check + merge")}
-    for _ in range(ROUNDS):
-        for who, with_check in (("merge", False), ("check + merge", True)):
-            created, documents = ours(creating, {}, with_check=with_check)
-            rates[who][0].append(created)
-            rates[who][1].append(ours(editing, documents, with_check=with_check)[0])
-        readers = [pycrdt.Doc[Any]() for _ in names]
-        rates["pycrdt"][0].append(theirs(encoded[0], readers))
-        rates["pycrdt"][1].append(theirs(encoded[1], readers))
-
-    table = Table(title=f"In memory, {count:,} workouts, changes/s (median of {ROUNDS} rounds)")
-    for heading in ("what", "pycrdt", "merge", "÷ pycrdt", "check + merge", "÷ pycrdt"):
-        table.add_column(heading, justify="left" if heading == "what" else "right")
-    for index, what in enumerate(("create (33 registers)", "update (3 registers)")):
-        crdt, alone, both = (sorted(rates[who][index])[ROUNDS // 2] for who in ("pycrdt", "merge", "check + merge"))
-        table.add_row(
-            what, f"{crdt:,.0f}", f"{alone:,.0f}", f"{alone / crdt:.2f}", f"{both:,.0f}", f"{both / crdt:.2f}"
-        )
-    console.print(table)
+    for part in only or PARTS:
+        console.print(f"[bold]{part}")
+        PARTS[part](console, quick=quick)

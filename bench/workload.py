@@ -2,11 +2,18 @@
 
 import random
 import uuid
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 SEED = 20_260_101
 
 Fields = dict[str, Any]
+
+_WORDS = (  # of an athlete's notes
+    "easy hard long short first last morning evening headwind rain sun cold warm legs heart breath pace hill climb descent "
+    "bridge river forest track gym bench squat press row pull rest water felt strong tired fresh sore knee back shoulder "
+    "steady fast slow again better worse than week with after before and the of in on through along up down"
+)
 
 
 def workout(random: random.Random) -> Fields:
@@ -47,6 +54,26 @@ def update(random: random.Random) -> Fields:
         "rpe": random.randrange(1, 10),
         "energy_kcal": random.randrange(100, 1_500),
     }
+
+
+def told_workout(random: random.Random) -> Fields:
+    """A workout with words and instants of its own, where sizes are measured: what all have alike would compress to nothing."""
+    words = _WORDS.split()
+    started = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=random.randrange(300 * 86_400))
+    ended = started + timedelta(seconds=random.randrange(1_200, 9_000))
+    return {
+        **workout(random),
+        "title": " ".join(random.choices(words, k=4)),
+        "notes": " ".join(random.choices(words, k=36)),
+        "started_at": f"{started:%Y-%m-%dT%H:%M:%S}.000Z",
+        "ended_at": f"{ended:%Y-%m-%dT%H:%M:%S}.000Z",
+    }
+
+
+def edit(random: random.Random, workout: Fields) -> Fields:
+    """Three of a workout's fields, drawn, with values of another one: what is edited in the course of time."""
+    other = told_workout(random)
+    return {path: other[path] for path in random.sample([path for path in workout if path in other], 3)}
 
 
 def workout_ids(random: random.Random, count: int) -> list[str]:
