@@ -84,7 +84,7 @@ async def _measure(console: Console, *, quick: bool) -> None:
     shown.add_row("ratio", f"{taken:.2f}", f"{firsts_ratio:.2f}", f"{gateway:.2f}", f"{mongod:.2f}")
     console.print(shown)
     costs = table(
-        f"{whole:,} changes a request, all of one kind: µs for each change",
+        f"{whole:,} changes a request: µs a change",
         "what",
         "request",
         "gateway CPU",

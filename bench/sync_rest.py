@@ -28,11 +28,11 @@ def run(console: Console, *, quick: bool) -> None:
 
 async def _measure(console: Console, *, count: int) -> None:
     records = table(
-        f"{count:,} workouts at rest: bytes of BSON each, and per cent of the record",
+        f"{count:,} workouts at rest: bytes of BSON each, and per cent",
         "when", "record", "value", "stamps", "the rest", "stamps", "all but value",
     )  # fmt: skip
     storage = table(
-        "Compressed, each in a new collection (storageSize): bytes each, and per cent of the record",
+        "Compressed, in new collections: storageSize each, and per cent",
         "when", "record", "without stamps", "value only", "stamps", "all but value",
     )  # fmt: skip
     written = table("As it was written (sync_records): bytes each", "when", "storageSize", "free in it", "indexes")
@@ -42,14 +42,15 @@ async def _measure(console: Console, *, count: int) -> None:
         workouts = {name: workload.told_workout(dice) for name in workload.workout_ids(dice, count)}
         names = [*workouts]
         edited = [names[: int(count * EDITED)], *([names[: int(count * EDITED_AGAIN)]] * TIMES_AGAIN)]
+        uploads = {
+            "created": [[*workouts.items()]],
+            "partly edited": [[(name, workload.edit(dice, workouts[name])) for name in some] for some in edited],
+        }
         async with httpx.AsyncClient(timeout=60, trust_env=False) as http:
             device = Device(await signed_up(http, running.gateway.urls[0]))
-        for when in ("created", "partly edited"):
-            for some in [workouts] if when == "created" else edited:
-                changes = {
-                    name: workload.edit(dice, workouts[name]) if when != "created" else workouts[name] for name in some
-                }
-                await load(device, [*changes.items()])
+        for when, work in uploads.items():
+            for changes in work:
+                await load(device, changes)
             records.add_row(when, *await _bson(database, count))
             storage.add_row(when, *await _compressed(database, count))
             held = await _held(database, RECORDS)

@@ -70,7 +70,7 @@ async def _measure(console: Console, *, quick: bool) -> None:
         f"{USERS} users at once, {CHANGES} changes a round trip (median of {rounds} rounds)",
         "what", "requests/s", "p50 ms", "p99 ms", *(f"÷ upserts, {processes}" for processes in limits),
     )  # fmt: skip
-    cpu = table("CPU per request, µs, and cores busy", "what", "client", "gateway", "mongod", "theirs", "all")
+    cpu = table("CPU per request, µs, and cores busy", "what", "client", "gateway", "mongod", "these", "the machine")
     for name, rounds_of in samples.items():
         taken_ms = [taken_s * 1_000 for measured in rounds_of for taken_s in measured.taken_s]
         shown.add_row(

@@ -55,9 +55,9 @@ async def _measure(console: Console, count: int, *, rounds: int) -> None:
     async with servers.running(with_by_hand=True) as running:
         rates = table(
             f"{count:,} workouts in batches of {BATCH}, documents/s (median of {rounds} rounds)",
-            "what", "users", "raw", "by hand", "fitness-api", "÷ raw", "÷ by hand",
+            "users", "what", "raw", "by hand", "fitness-api", "÷ raw", "÷ by hand",
         )  # fmt: skip
-        cpu = table("CPU per document, µs: serving process + mongod", "what", "users", "raw", "by hand", "fitness-api")
+        cpu = table("CPU per document, µs: serving process + mongod", "users", "what", "raw", "by hand", "fitness-api")
         for users in USERS:
             samples: dict[tuple[str, str], list[Measured]] = {}
             for round_number in range(rounds):
@@ -69,12 +69,12 @@ async def _measure(console: Console, count: int, *, rounds: int) -> None:
             for what in ("create", "update"):
                 raw, by_hand, ours = (_median(samples[system, what]) for system in ("raw", "by hand", "fitness-api"))
                 rates.add_row(
-                    what, str(users), *(f"{m.documents_per_s:,.0f}" for m in (raw, by_hand, ours)),
+                    str(users), what, *(f"{m.documents_per_s:,.0f}" for m in (raw, by_hand, ours)),
                     f"{ours.documents_per_s / raw.documents_per_s:.2f}",
                     f"{ours.documents_per_s / by_hand.documents_per_s:.2f}",
                 )  # fmt: skip
                 cpu.add_row(
-                    what, str(users), *(f"{m.server_cpu_us:.0f} + {m.mongod_cpu_us:.0f}" for m in (raw, by_hand, ours))
+                    str(users), what, *(f"{m.server_cpu_us:.0f} + {m.mongod_cpu_us:.0f}" for m in (raw, by_hand, ours))
                 )
         console.print(rates)
         console.print(cpu)

@@ -5,12 +5,13 @@ from statistics import quantiles
 
 from rich.table import Table
 
+_OF_WORDS = frozenset({"what", "when", "body"})
 
-def table(title: str, *headings: str, words: int = 1) -> Table:
-    """The first so many columns hold `words`."""
+
+def table(title: str, *headings: str) -> Table:
     made = Table(title=title)
-    for position, heading in enumerate(headings):
-        made.add_column(heading, justify="left" if position < words else "right")
+    for heading in headings:
+        made.add_column(heading, justify="left" if heading in _OF_WORDS else "right")
     return made
 
 
