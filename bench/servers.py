@@ -21,6 +21,7 @@ from fitness_api.embedded import mongod, valkey
 
 DATABASE = "bench"
 _READY_WITHIN_S = 30
+_SHOWN_OF_LOG = 2_000  # its last characters, with the error
 
 
 # Of each server, as a machine of two cores would run them: an event loop is one core's.
@@ -94,8 +95,8 @@ async def running(*, with_by_hand: bool = False) -> AsyncIterator[Servers]:
                 environment={"HANDWRITTEN_MONGO_URL": mongo_url, "HANDWRITTEN_DATABASE": DATABASE},
             )  # fmt: skip
             handwritten.append((f"http://127.0.0.1:{ports[1]}", await stack.enter_async_context(by_hand)))
-        for url, _ in (*gateways, *handwritten):
-            await _answers(url)
+        for url, process in (*gateways, *handwritten):
+            await _answers(url, process, directory)
         yield Servers(mongo_url, server, _served(gateways), _served(handwritten))
 
 
@@ -112,17 +113,24 @@ async def _process(log: Path, *arguments: str, environment: Mapping[str, str]) -
         try:
             yield psutil.Process(process.pid)
         finally:
-            process.terminate()
+            if process.returncode is None:
+                process.terminate()
             await process.wait()
 
 
-async def _answers(url: str) -> None:
+async def _answers(url: str, process: psutil.Process, directory: Path) -> None:
     async with httpx.AsyncClient(trust_env=False) as client:
         for _ in range(_READY_WITHIN_S * 10):
             try:
                 await client.get(f"{url}/healthz")
             except httpx.TransportError:
+                if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                    break
                 await asyncio.sleep(0.1)
             else:
                 return
-    raise TimeoutError(f"{url} did not answer within {_READY_WITHIN_S} s")
+    raise TimeoutError(f"{url} ended, or did not answer within {_READY_WITHIN_S} s\n{_ends_of_logs(directory)}")
+
+
+def _ends_of_logs(directory: Path) -> str:
+    return "\n".join(log.read_text(errors="replace")[-_SHOWN_OF_LOG:] for log in sorted(directory.glob("*.log")))
