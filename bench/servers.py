@@ -18,6 +18,7 @@ from pymongo import AsyncMongoClient
 
 from fitness_api import migrate
 from fitness_api.embedded import mongod, valkey
+from fitness_api.settings import PREFIX
 
 DATABASE = "bench"
 _READY_WITHIN_S = 30
@@ -106,9 +107,10 @@ def _served(started: Sequence[tuple[str, psutil.Process]]) -> Served:
 
 @asynccontextmanager
 async def _process(log: Path, *arguments: str, environment: Mapping[str, str]) -> AsyncIterator[psutil.Process]:
+    inherited = {name: text for name, text in os.environ.items() if not name.startswith(PREFIX)}  # the tests', maybe
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, *arguments, env={**os.environ, **environment}, stdout=output, stderr=output
+            sys.executable, *arguments, env={**inherited, **environment}, stdout=output, stderr=output
         )
         try:
             yield psutil.Process(process.pid)
