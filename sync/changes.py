@@ -6,6 +6,7 @@ own result and never the request's.
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeGuard
 
 import msgpack
@@ -92,7 +93,7 @@ class Delta(Struct, frozen=True, kw_only=True, omit_defaults=True):
     id: str
     seq: int
     purged: bool = False
-    fields: dict[str, dict[str, Any]]
+    fields: Mapping[str, Mapping[str, Any]]
 
 
 class Change(NamedTuple):

@@ -73,18 +73,27 @@ class Page:
         self._bytes += len(encoded)
         return True
 
-    def _fields(self, document: Document, began: int) -> dict[str, dict[str, Any]]:
-        # Where the usual mark is older than the run, only the paths with marks of their own can be news.
-        paths = document.values if document.usual.seq > began else document.marks
+    def _fields(self, document: Document, began: int) -> dict[str, Mapping[str, Any]]:
         sent = self._carried.get(document.key, ())
-        by_stamp: dict[Stamp, dict[str, Any]] = {}
-        for path in paths:
-            mark = document.marks.get(path, document.usual)
-            value = document.values[path]
-            if mark.seq <= began or any(_carries(change, path, mark.stamp, value) for change in sent):
+        usual, marks, stored = document.usual, document.marks, document.values
+        if usual.seq > began and not marks and not sent:
+            return {clock.to_wire(usual.stamp): self._shown(stored)} if stored else {}
+        by_stamp: dict[Stamp, dict[str, Value]] = {}
+        # Where the usual mark is older than the run, only the paths with marks of their own can be news.
+        for path in stored if usual.seq > began else marks:
+            mark = marks.get(path, usual)
+            if mark.seq <= began:
                 continue
-            by_stamp.setdefault(mark.stamp, {})[path] = self._show(value)
-        return {clock.to_wire(stamp): group for stamp, group in by_stamp.items()}
+            value = stored[path]
+            if not sent or not any(_carries(change, path, mark.stamp, value) for change in sent):
+                by_stamp.setdefault(mark.stamp, {})[path] = value
+        return {clock.to_wire(stamp): self._shown(group) for stamp, group in by_stamp.items()}
+
+    def _shown(self, given: Mapping[str, Value]) -> Mapping[str, Any]:
+        """Most documents have no arrays and objects, and are then shown as they are stored."""
+        if bytes not in set(map(type, given.values())):
+            return given
+        return {path: self._show(value) for path, value in given.items()}
 
 
 def _carries(change: Change, path: str, stamp: Stamp, value: Value) -> bool:

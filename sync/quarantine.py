@@ -53,11 +53,13 @@ def entry(raw: bytes, format: Format, result: Result, *, device_id: str, now_ms:
 
 def added(entries: Iterable[Rejected], held: Mapping[str, Rejected]) -> list[Rejected]:
     """Return those that are not held yet, as they are to be added."""
-    found: dict[str, Rejected] = {}
+    known = dict(held)
+    found: list[Rejected] = []
     for entry in entries:
-        if (one := _to_add(entry, {**held, **found} if found else held)) is not None:
-            found[one.id] = one
-    return list(found.values())
+        if (one := _to_add(entry, known)) is not None:
+            known[one.id] = one
+            found.append(one)
+    return found
 
 
 def _to_add(entry: Rejected, held: Mapping[str, Rejected]) -> Rejected | None:
