@@ -27,19 +27,17 @@ class MongoView:
         self._session = session
         self._user_id = user_id
 
-    async def changed(
+    def changed(
         self, collections: Collection[str], *, after: int, upto: int, snapshot: bool = False
     ) -> AsyncIterator[Document]:
         wanted = self._filter(collections, after, upto, snapshot=snapshot)
-        async for document in self._feed(wanted, DESCENDING if snapshot else ASCENDING):
-            yield document
+        return self._feed(wanted, DESCENDING if snapshot else ASCENDING)
 
-    async def in_bucket(self, collection: str, bucket: int | None, *, after: int) -> AsyncIterator[Document]:
+    def in_bucket(self, collection: str, bucket: int | None, *, after: int) -> AsyncIterator[Document]:
         wanted = self._filter([collection], after, self.head.seq, snapshot=True)
         if bucket is not None:
             wanted["bucket"] = bucket
-        async for document in self._feed(wanted, ASCENDING):
-            yield document
+        return self._feed(wanted, ASCENDING)
 
     async def _feed(self, wanted: Mapping[str, Any], direction: int) -> AsyncIterator[Document]:
         cursor = self._records.find(
@@ -47,8 +45,10 @@ class MongoView:
         )
         with translated():
             async with cursor:
-                async for record in cursor:
-                    yield records.document(record)
+                # A batch at a time: to await each record takes longer than to read it.
+                while batch := await cursor.to_list(_PAGE_RECORDS):
+                    for record in batch:
+                        yield records.document(record)
 
     async def count_changed(
         self, collections: Collection[str], *, after: int, upto: int, snapshot: bool = False
