@@ -95,6 +95,8 @@ class _Path:
         self._allow = ", ".join(sorted([*self._operations, "OPTIONS"]))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"].endswith("\n"):
+            raise HTTPException(404)  # the router's patterns end with `$`, which lets a line break follow
         method = scope["method"]
         if method == "OPTIONS":
             await Response(status_code=204, headers={"Allow": self._allow})(scope, receive, send)

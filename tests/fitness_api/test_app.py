@@ -130,7 +130,7 @@ def problem(answer: httpx.Response) -> tuple[int, str]:
 
 
 async def test_an_unknown_path_is_a_problem_whoever_asks(api: httpx.AsyncClient) -> None:
-    for path in ("/", "/v1/none", "/v1/sync/", "//", "/v1/%00", "/docs/../x"):
+    for path in ("/", "/v1/none", "/v1/sync/", "//", "/v1/%00", "/docs/../x", "/docs%0A", "/v1/sync/schema%0A"):
         assert problem(await api.get(path)) == (404, "not_found")
 
 
