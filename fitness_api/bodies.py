@@ -61,7 +61,7 @@ async def read_bytes(request: Request[Any], *, limit_bytes: int, keep: Callable[
     Raises BodyTooLarge as soon as that is known, UnsupportedMediaType if a coding is not ours, MalformedBody if the body
     is not what the coding says or if the client went away.
     """
-    codings = parse(request.headers.get("content-encoding", ""))
+    codings = parse(",".join(request.headers.getlist("content-encoding")))
     declared = request.headers.get("content-length", "")
     # Only where nothing is compressed do the sizes compare to the letter; the decoder counts the rest.
     if not codings and declared.isdecimal() and int(declared[:20]) > limit_bytes:

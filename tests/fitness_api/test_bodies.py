@@ -86,6 +86,15 @@ async def test_a_compressed_body_is_undone(coding: Coding) -> None:
     assert await bodies.read(sent, Ride) == Ride("Home")
 
 
+async def test_codings_in_several_headers_are_one_list() -> None:
+    async def receive() -> Message:
+        body = encode("br", encode("gzip", json.encode(Ride("Home"))))
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    raw = [(b"content-type", b"application/json"), (b"content-encoding", b"gzip"), (b"content-encoding", b"br")]
+    assert await bodies.read(Request({"type": "http", "method": "POST", "headers": raw}, receive), Ride) == Ride("Home")
+
+
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
