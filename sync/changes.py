@@ -208,6 +208,8 @@ def check(raw: bytes, format: Format) -> Change:  # noqa: A002 - the field's wor
         return _checked(sent, raw, format)
     except ValueInvalid as error:
         raise Refusal(error.code, str(error), change_id=_shown(sent.id)) from None  # type: ignore[arg-type]
+    except RecursionError:  # of an encoder, which gives up a little before the decoder does
+        raise Refusal("invalid_value", "The change is nested too deep.", change_id=_shown(sent.id)) from None
     except Refusal as refusal:
         refusal.change_id = _shown(sent.id)
         raise
