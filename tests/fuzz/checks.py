@@ -18,7 +18,7 @@ from fitness_api.errors import ApiError
 from fitness_api.operation import Media
 from sync import clock, values
 from sync.changes import MAX_PAGE_BYTES, MAX_REQUEST_BYTES, SyncRequest, with_lone_surrogates_marked
-from sync.document import Key
+from sync.document import Document, Key
 from sync.head import Head
 from tests.fuzz.gateway import PUBLIC_URL, Answer, Fault, Sent, World
 
@@ -172,41 +172,12 @@ def _whole(coding: Coding, body: bytes) -> bytes:
 
 def check_round_trip(sent: Sent, response: Any, world: World, before: Head | None) -> None:
     """One result a change, in order; what stands is stored; sequences have no gap; the page is within its bounds."""
-    name = "msgpack" if b"msgpack" in sent.header(b"content-type")[0].lower() else "json"
-    body = decoded_body(sent)
-    if name == "msgpack":
-        request = msgspec.msgpack.decode(body, type=SyncRequest)
-    else:
-        try:
-            request = msgspec.json.decode(body, type=SyncRequest)
-        except DecodeError:
-            request = msgspec.json.decode(with_lone_surrogates_marked(body), type=SyncRequest)
+    name, request = _request(sent)
     if len(response.results) != len(request.changes):
         raise Fault("results", f"{len(response.results)} for {len(request.changes)} changes")
     account = world.store._account(world.user_ids[sent.user])
     for raw, result in zip(request.changes, response.results, strict=True):
-        change = _decoded(bytes(raw), name)
-        change_id = change.get("id") if isinstance(change, dict) else None
-        if isinstance(change_id, str) and len(change_id) <= 64 and result.id != change_id:
-            raise Fault("results", f"{result.id} for the change {change_id}")
-        if result.status == "rejected":
-            if not result.code or not result.detail:
-                raise Fault("results", f"a rejection without a reason: {result}")
-            continue
-        if change is None:
-            raise Fault("results", f"{result.status}, and cannot be decoded: {bytes(raw)[:300]!r}")
-        stamp = clock.from_wire(result.stamp if result.status == "restamped" else change["stamp"])
-        if not change["set"]:
-            continue  # of nothing all is stored
-        document = account.documents.get(Key(change["collection"], change["doc"]))
-        if document is None or stamp is None:
-            raise Fault("lost", f"{result} is stored nowhere")
-        for path, value in ({} if document.purged else change["set"]).items():
-            mark = document.mark(path)
-            if mark is None or mark.stamp < stamp:
-                raise Fault("lost", f"{path!r} of {result} is not stored")
-            if mark.stamp == stamp and not _at_least(document.values[path], values.from_wire(value)):
-                raise Fault("lost", f"{path!r} of {result} lost to a smaller value")
+        _check_result(_decoded(bytes(raw), name), result, account.documents)
     _check_sequences(world, sent.user, before)
     if len(response.documents) > request.limit:
         raise Fault("page", f"{len(response.documents)} documents, {request.limit} asked for")
@@ -216,6 +187,41 @@ def check_round_trip(sent: Sent, response: Any, world: World, before: Head | Non
             raise Fault("page", f"{encoded} bytes")
     if response.more == (response.digests is not msgspec.UNSET):
         raise Fault("page", "digests belong to the last page of a run")
+
+
+def _request(sent: Sent) -> tuple[str, SyncRequest]:
+    body = decoded_body(sent)
+    if b"msgpack" in sent.header(b"content-type")[0].lower():
+        return "msgpack", msgspec.msgpack.decode(body, type=SyncRequest)
+    try:
+        return "json", msgspec.json.decode(body, type=SyncRequest)
+    except DecodeError:
+        return "json", msgspec.json.decode(with_lone_surrogates_marked(body), type=SyncRequest)
+
+
+def _check_result(change: Any, result: Any, documents: Mapping[Key, Document]) -> None:
+    """`change`: as decoded here, None if it cannot be."""
+    change_id = change.get("id") if isinstance(change, dict) else None
+    if isinstance(change_id, str) and len(change_id) <= 64 and result.id != change_id:
+        raise Fault("results", f"{result.id} for the change {change_id}")
+    if result.status == "rejected":
+        if not result.code or not result.detail:
+            raise Fault("results", f"a rejection without a reason: {result}")
+        return
+    if change is None:
+        raise Fault("results", f"what cannot be decoded is {result}")
+    if not change["set"]:
+        return  # of nothing all is stored
+    stamp = clock.from_wire(result.stamp if result.status == "restamped" else change["stamp"])
+    document = documents.get(Key(change["collection"], change["doc"]))
+    if document is None or stamp is None:
+        raise Fault("lost", f"{result} is stored nowhere")
+    for path, value in ({} if document.purged else change["set"]).items():
+        mark = document.mark(path)
+        if mark is None or mark.stamp < stamp:
+            raise Fault("lost", f"{path!r} of {result} is not stored")
+        if mark.stamp == stamp and not _at_least(document.values[path], values.from_wire(value)):
+            raise Fault("lost", f"{path!r} of {result} lost to a smaller value")
 
 
 def _at_least(stored: Any, given: Any) -> bool:
