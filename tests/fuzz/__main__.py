@@ -1,4 +1,6 @@
-"""`python -m tests.fuzz --requests 1000000 --seed 1 --processes 2`; it needs a MongoDB in FITNESS_TEST_MONGO_URL, or brings one."""
+"""`python -m tests.fuzz --requests 1000000 --seed 1 --processes 2`; it brings a MongoDB and a Redis, unless
+FITNESS_TEST_MONGO_URL and FITNESS_TEST_REDIS_URL name servers that run already.
+"""
 
 import argparse
 import asyncio
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from fitness_api import migrate
-from fitness_api.embedded import mongod
+from fitness_api.embedded import mongod, valkey
 from tests.conftest import polled
 from tests.fuzz import campaign, worker
 from tests.fuzz.campaign import Figures
@@ -24,8 +26,8 @@ from tests.fuzz.gateway import database_of, opened
 MAX_GROWTH_BYTES: Final = 64 * 1024 * 1024
 
 
-async def _replay(mongo_url: str, path: Path) -> int:
-    async with database_of(mongo_url) as name, opened(polled(mongo_url), name) as gateway:
+async def _replay(mongo_url: str, redis_url: str, path: Path) -> int:
+    async with database_of(mongo_url) as name, opened(polled(mongo_url), redis_url, name) as gateway:
         await migrate.migrate(gateway.state["mongo"][name])
         failure = campaign.load(path)
         print(campaign.shown(failure))
@@ -40,10 +42,14 @@ async def _main(given: argparse.Namespace) -> int:
         if not mongo_url:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             mongo_url = await stack.enter_async_context(mongod.running(folder))
+        redis_url = os.environ.get("FITNESS_TEST_REDIS_URL", "")
+        if not redis_url:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            redis_url = await stack.enter_async_context(valkey.running(folder))
         if given.replay is not None:
-            return await _replay(mongo_url, given.replay)
+            return await _replay(mongo_url, redis_url, given.replay)
         share = -(-given.requests // given.processes)
-        tasks = [(mongo_url, share, given.seed, number) for number in range(given.processes)]
+        tasks = [(mongo_url, redis_url, share, given.seed, number) for number in range(given.processes)]
         begun = time.monotonic()
         with ProcessPoolExecutor(given.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
             parts = await asyncio.gather(*(asyncio.wrap_future(pool.submit(worker.run, task)) for task in tasks))

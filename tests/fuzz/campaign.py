@@ -26,6 +26,8 @@ from tests.fuzz.valid import Draw
 # Requests to one world: enough for states to build up, few enough for a fault's history to be replayed while it is shrunk.
 REQUESTS_A_WORLD: Final = 400
 _CHECKED_EVERY: Final = 130
+# Of requests at the bounds, which take a hundred times as long as others.
+_LARGE: Final = 0.0007
 _SHRINKING_S: Final = 60.0
 _KINDS: Final = ("sync",) * 68 + ("digest",) * 4 + ("fetch",) * 5 + ("chunk",) * 5 + (
     "rejected", "rejected", "conflicts", "conflicts", "retry", "retry", "restore", "restore", "schema", "tracks", "path", "again", "again", "again", "again", "act",
@@ -184,6 +186,8 @@ class _Drawing:
             return dice.choice(self._sent)
         if kind == "act":
             return Sent(user=user, method="!", path=dice.choice(("age", "age", "full", "epoch")))
+        if dice.random() < _LARGE:
+            kind = "large"
         method, path, value, query = self._operation(kind, user)
         name = dice.choice(("json", "json", "msgpack"))
         fate = dice.random()
@@ -239,6 +243,8 @@ class _Drawing:
         dice, draw = self._dice, self.draw
         collection = dice.choice([*COLLECTIONS])
         match kind:
+            case "large":
+                return "POST", "/v1/sync", draw.large(user), b""
             case "digest":
                 return "POST", "/v1/sync/digest", {"collection": collection, "buckets": 256}, b""
             case "fetch":

@@ -26,6 +26,7 @@ from fitness_api.settings import Settings
 from sync.head import SEEN_EVERY_MS
 from sync.merge import PURGE_AFTER_MS
 from sync.quarantine import MAX_BYTES
+from sync.store_hinting import HintingStore
 from tests.fuzz.stores import MemoryTracks, StrictStore
 
 PUBLIC_URL: Final = "http://api.test"
@@ -129,11 +130,11 @@ class Gateway:
 
 
 @asynccontextmanager
-async def opened(mongo_url: str, database: str) -> AsyncIterator[Gateway]:
+async def opened(mongo_url: str, redis_url: str, database: str) -> AsyncIterator[Gateway]:
     """Identity is on a real database; it is asked once in some seconds."""
     settings = Settings(
         mongo_url=mongo_url,
-        redis_url="redis://127.0.0.1:1/0",  # nothing here asks it
+        redis_url=redis_url,
         mongo_database=database,
         master_key=b64encode(MASTER_KEY).decode(),
         public_url=PUBLIC_URL,
@@ -190,7 +191,12 @@ class World:
         self.user_ids = [str(UUID(int=number + 1, version=4)) for number in range(USERS)]
         self.devices = [[str(UUID(int=dice.getrandbits(128), version=4)) for _ in range(2)] for _ in range(USERS)]
         self.replicas: list[list[int]] = []
-        self._state = {**gateway.state, "sync_store": self.store, "sync_log": self.store, "tracks": self.tracks}
+        self._state = {
+            **gateway.state,
+            "sync_store": HintingStore(self.store, _announce),
+            "sync_log": self.store,
+            "tracks": self.tracks,
+        }
 
     async def begin(self) -> None:
         for user_id, devices in zip(self.user_ids, self.devices, strict=True):
@@ -277,6 +283,10 @@ class World:
                 account.head = replace(head, quarantined_bytes=MAX_BYTES + 1)
             case "epoch":
                 await self.store.bump_epoch(self.user_ids[sent.user])
+
+
+def _announce(_: str) -> None:
+    """Nobody listens."""
 
 
 def _messages(sent: Sent) -> Any:

@@ -21,8 +21,8 @@ REQUESTS = 10_000
 
 
 @pytest.fixture
-async def gateway(database: AsyncDatabase[dict[str, Any]], mongo_url: str) -> AsyncIterator[Gateway]:
-    async with opened(mongo_url, database.name) as gateway:
+async def gateway(database: AsyncDatabase[dict[str, Any]], mongo_url: str, redis_url: str) -> AsyncIterator[Gateway]:
+    async with opened(mongo_url, redis_url, database.name) as gateway:
         yield gateway
 
 

@@ -6,6 +6,8 @@ from typing import Any, Final
 from uuid import UUID
 
 from sync import clock
+from sync.changes import MAX_CHANGES
+from sync.document import MAX_PATHS
 from sync.schema import COLLECTIONS
 from sync.tracks import STREAMS
 from tests.fuzz.gateway import USERS, World
@@ -67,6 +69,24 @@ class Draw:
         if dice.random() < 0.8:
             count = dice.choice((0, 1, 1, 1, 2, 2, 3, 5, 12))
             body["changes"] = [self.change(user) for _ in range(count)]
+        return body
+
+    def large(self, user: int) -> Json:
+        """As many changes, paths or bytes as a request or a document may have, or one more."""
+        dice = self.dice
+        body = {**self.round_trip(user), "limit": 1_000}
+        match dice.randrange(4):
+            case 0:
+                body["changes"] = [self.change(user) for _ in range(dice.choice((300, MAX_CHANGES, MAX_CHANGES + 1)))]
+            case 1:
+                text = "x" * dice.choice((1_000, 16_000))
+                body["changes"] = [{**self.change(user), "set": {f"f{n}": text}} for n in range(dice.choice((60, 200)))]
+            case 2:
+                paths = {f"f{n}": n for n in range(dice.choice((MAX_PATHS - 20, MAX_PATHS, MAX_PATHS + 1)))}
+                body["changes"] = [{**self.change(user), "set": paths}, self.change(user)]
+            case _:
+                value = [1e21] * 700  # as sent much shorter than as it is counted, and long to measure
+                body["changes"] = [{**self.change(user), "set": {f"f{n}": value for n in range(14)}} for _ in range(20)]
         return body
 
     def cursor(self, user: int) -> str:

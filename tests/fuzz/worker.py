@@ -28,11 +28,11 @@ class Part(NamedTuple):
     cpu_s: float
 
 
-async def _process(mongo_url: str, requests: int, seed: int, number: int) -> Part:
+async def _process(mongo_url: str, redis_url: str, requests: int, seed: int, number: int) -> Part:
     figures, sizes = Figures(), list[int]()
     begun = time.process_time()
     process = psutil.Process()
-    async with database_of(mongo_url) as name, opened(polled(mongo_url), name) as gateway:
+    async with database_of(mongo_url) as name, opened(polled(mongo_url), redis_url, name) as gateway:
         await migrate.migrate(gateway.state["mongo"][name])
         part = 0
         while figures.requests < requests and not figures.failures:
@@ -46,6 +46,6 @@ async def _process(mongo_url: str, requests: int, seed: int, number: int) -> Par
     return Part(figures, sizes, time.process_time() - begun)
 
 
-def run(given: tuple[str, int, int, int]) -> Part:
+def run(given: tuple[str, str, int, int, int]) -> Part:
     warnings.simplefilter("error")
     return asyncio.run(_process(*given))
