@@ -30,7 +30,7 @@ _CHECKED_EVERY: Final = 130
 _LARGE: Final = 0.0007
 _SHRINKING_S: Final = 60.0
 _KINDS: Final = ("sync",) * 68 + ("digest",) * 4 + ("fetch",) * 5 + ("chunk",) * 5 + (
-    "rejected", "rejected", "conflicts", "conflicts", "retry", "retry", "restore", "restore", "schema", "tracks", "path", "again", "again", "again", "again", "act",
+    "rejected", "rejected", "conflicts", "conflicts", "retry", "retry", "restore", "restore", "schema", "tracks", "tracks", "path", "again", "again", "again", "again", "act",
 )  # fmt: skip
 
 
@@ -253,7 +253,8 @@ class _Drawing:
                     asked["after"] = dice.choice((0, 1, 5, 2**53, 2**63 - 1, 2**63, 2**64 - 1))
                 return "POST", "/v1/sync/fetch", asked, b""
             case "chunk":
-                return "PUT", draw.chunk_path(), draw.chunk(), b""
+                path = draw.chunk_path()
+                return "PUT", path, draw.chunk(path), b""
             case "rejected" | "conflicts":
                 query = mutate.query(dice, draw.pages[kind]) if dice.random() < 0.7 else b""
                 return "GET", f"/v1/sync/{kind}", None, query
@@ -264,8 +265,9 @@ class _Drawing:
             case "schema":
                 return "GET", "/v1/sync/schema", None, b""
             case "tracks":
-                path = f"/v1/workouts/{dice.choice(draw.documents)}/tracks"
-                return "GET", path, None, mutate.query(dice, []) if dice.random() < 0.5 else b""
+                path = f"/v1/workouts/{dice.choice(draw.documents[:3])}/tracks"
+                points = f"points={dice.choice((4, 5, 6, 50, 100_000))}".encode()
+                return "GET", path, None, dice.choice((b"", points, points, mutate.query(dice, [])))
             case "path":
                 return (
                     dice.choice(("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "BREW")),

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
+from random import Random
 from typing import Any, Literal
 
 import bson
@@ -27,12 +28,21 @@ def storable(*values: Any) -> None:
 
 
 class StrictStore(MemoryStore):
-    """A MemoryStore that takes as arguments only what an adapter could send to a database."""
+    """A MemoryStore that takes as arguments only what an adapter could send to a database.
+
+    As one may whose documents are too large to be held at once, it gives a step a part of the keys now and then.
+    """
+
+    def __init__(self, dice: Random) -> None:
+        super().__init__(dice)
+        self._parts = Random(dice.random())
 
     async def update(
         self, user_id: str, keys: Sequence[Key], stamps: Collection[Stamp], step: Step
     ) -> tuple[State, Outcome]:
         storable(user_id, [list(key) for key in keys], list(stamps))
+        if len(keys) > 1 and self._parts.random() < 0.2:
+            keys = keys[: self._parts.randint(1, len(keys))]
         return await super().update(user_id, keys, stamps, step)
 
     @asynccontextmanager

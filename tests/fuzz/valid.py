@@ -162,16 +162,26 @@ class Draw:
             return [self.value(depth + 1) for _ in range(dice.randint(0, 4))]
         return {dice.choice(TEXTS)[:50]: self.value(depth + 1) for _ in range(dice.randint(0, 4))}
 
-    def chunk(self) -> Json:
+    def chunk(self, path: str) -> Json:
         dice = self.dice
-        count = dice.choice((1, 1, 2, 5, 60))
+        count = dice.choice((1, 1, 2, 5, 60, 60, 700))
         offsets = sorted(dice.randrange(0, 100_000) for _ in range(count))
-        values = [dice.choice((None, dice.randrange(40, 200), dice.random() * 100)) for _ in range(count)]
-        return {"start": "2026-05-01T06:30:00.000Z", "offsets_ms": offsets, "values": values}
+        return {
+            "start": dice.choice(("2026-05-01T06:30:00.000Z", "2026-05-01T06:30:10Z", "1970-01-01T00:00:00+00:00")),
+            "offsets_ms": offsets,
+            "values": [self._sample(is_position="/position/" in path) for _ in range(count)],
+        }
+
+    def _sample(self, *, is_position: bool) -> Any:
+        dice = self.dice
+        if is_position:
+            return dice.choice((None, [dice.uniform(-90, 90), dice.uniform(-180, 180)], [0, 180]))
+        return dice.choice((None, dice.randrange(40, 200), dice.random() * 100, 61.5, -0.0))
 
     def chunk_path(self) -> str:
         dice = self.dice
-        return f"/v1/workouts/{dice.choice(self.documents)}/tracks/{dice.choice(STREAMS)}/{dice.choice(self.chunks)}"
+        workout = dice.choice(self.documents[:3])
+        return f"/v1/workouts/{workout}/tracks/{dice.choice(STREAMS)}/{dice.choice(self.chunks)}"
 
     def entry(self, name: str) -> str:
         return self.dice.choice(self.entries[name] or [self.uuid()])
