@@ -42,6 +42,8 @@ async def _process(mongo_url: str, redis_url: str, requests: int, seed: int, num
             sizes.append(process.memory_info().rss)
             part += 1
             print(f"process {number}: {figures.requests} requests, {sizes[-1] >> 20} MiB", file=sys.stderr, flush=True)
+            for failure in figures.failures:  # at once: the other processes go on
+                print(campaign.shown(failure), file=sys.stderr, flush=True)
         faulthandler.cancel_dump_traceback_later()
     return Part(figures, sizes, time.process_time() - begun)
 
