@@ -372,7 +372,7 @@ def shown(failure: Failure) -> str:
     for sent in failure.requests[-3:]:
         said = " ".join(f"{name.decode()}: {value!r}" for name, value in sent.headers)
         lines.append(f"user {sent.user}: {sent.method} {sent.path}?{sent.query!r} {said} {sent.body[:2_000]!r}")
-    return "\n".join(lines)
+    return "\n".join(lines).encode(errors="backslashreplace").decode()  # an answer may quote what is no text
 
 
 def save(failure: Failure, folder: Path) -> Path:
