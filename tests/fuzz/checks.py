@@ -181,6 +181,8 @@ def check_round_trip(sent: Sent, response: Any, world: World, before: Head | Non
         change = _decoded(bytes(raw), name)
         if change is None and result.status != "rejected":
             change = _decoded_as_far_as_read(bytes(raw), name)
+        elif result.status == "rejected" and result.id is None and _may_be_too_deep(bytes(raw)):
+            continue  # decoded here, and not from a frame that is a little deeper
         _check_result(change, result, account.documents)
     _check_sequences(world, sent.user, before)
     if len(response.documents) > request.limit:
@@ -237,6 +239,10 @@ def _decoded(raw: bytes, name: str) -> Any:
         return msgspec.json.decode(raw) if name == "json" else msgspec.msgpack.decode(raw)
     except (DecodeError, UnicodeDecodeError, RecursionError):
         return None
+
+
+def _may_be_too_deep(raw: bytes) -> bool:
+    return sum(map(raw.count, (b"[", b"{", b"\x81", b"\x91"))) > 500
 
 
 def _decoded_as_far_as_read(raw: bytes, name: str) -> Any:
