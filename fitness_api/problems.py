@@ -184,7 +184,8 @@ BATCH_TOO_LARGE: Final = Problem(
     status=413,
     code="batch_too_large",
     title="Too many changes in one request",
-    meaning="The upload holds more changes, or more decoded bytes, than one request may carry. Nothing of it was read.",
+    meaning="The upload holds more changes, or more decoded bytes, than one request may carry, "
+    "or would be answered by more of what is stored than one answer may hold.",
     remedy="Halve the batch; `limits` says how much fits.",
     members={"limits": ("max_changes", "max_bytes")},
 )

@@ -13,7 +13,7 @@ from msgspec import Struct
 from sync import clock, values
 from sync.changes import Change
 from sync.clock import Stamp
-from sync.document import Document, Key
+from sync.document import Document, Key, Mark
 from sync.schema import COLLECTIONS
 from sync.values import Value
 
@@ -40,15 +40,20 @@ class Conflict(Struct, frozen=True, kw_only=True):
     restored_ms: int = 0
 
 
-def between(change: Change, stamp: Stamp, stored: Document, paths: Iterable[str], *, now_ms: int) -> Iterator[Conflict]:
-    """Give the conflicts of a change, under the stamp that it is merged with, in those of its paths that the document has."""
+def unseen(change: Change, stamp: Stamp, stored: Document, paths: Iterable[str]) -> Iterator[tuple[str, Mark]]:
+    """Give those paths, with the document's marks, that another replica wrote after what the change's device knew."""
     if change.base is None or stored.seq <= change.base:
         return
     replica = clock.replica_of(stamp)
     for path in paths:
         mark = stored.mark(path)
-        if mark is None or mark.seq <= change.base or clock.replica_of(mark.stamp) == replica:
-            continue
+        if mark is not None and mark.seq > change.base and clock.replica_of(mark.stamp) != replica:
+            yield path, mark
+
+
+def between(change: Change, stamp: Stamp, stored: Document, paths: Iterable[str], *, now_ms: int) -> Iterator[Conflict]:
+    """Give the conflicts of a change, under the stamp that it is merged with, in those of its paths that the document has."""
+    for path, mark in unseen(change, stamp, stored, paths):
         mine, theirs = change.values[path], stored.values[path]
         if values.same(mine, theirs) or _is_counter(stored.key.collection, path):
             continue

@@ -131,7 +131,9 @@ def wins(value: Value, stamp: Stamp, over: Value, over_stamp: Stamp) -> bool:
     """Whether a register is greater than another of the same path; a register is not greater than itself."""
     if stamp != over_stamp:
         return stamp > over_stamp
-    return not values.same(value, over) and values.canonical(value) > values.canonical(over)
+    if type(value) is type(over) and value == over:
+        return False  # most are, when something is sent again, and need no canonical form
+    return values.canonical(value) > values.canonical(over)
 
 
 def merge(one: Document, other: Document) -> Document:

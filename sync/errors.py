@@ -1,7 +1,7 @@
 """What can go wrong in sync, as seen by its callers. Refusals of single changes are results, not errors.
 
 SyncError
-  ├─ BatchTooLarge      more changes or bytes than one request may carry; halve it
+  ├─ BatchTooLarge      more changes or bytes than one request may carry, or be compared with; halve it
   ├─ UnknownDevice      the device is not registered with this account; register and send again
   ├─ AccountDeleted     the account was erased; nothing of it comes back
   ├─ DocumentFull       what the server itself was to write has no room in its document

@@ -11,10 +11,11 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from sync import clock, conflicts, digest, values
-from sync.changes import Change, Result, Status
+from sync.changes import MAX_CHANGES, MAX_REQUEST_BYTES, Change, Result, Status
 from sync.clock import Stamp
 from sync.conflicts import Conflict
 from sync.document import MAX_DOCUMENT_BYTES, MAX_PATHS, Document, Key, Mark, wins
+from sync.errors import BatchTooLarge
 from sync.head import SEEN_EVERY_MS, Device, Head
 from sync.quarantine import Rejected
 from sync.values import Value
@@ -23,6 +24,10 @@ from sync.values import Value
 PURGE_AFTER_MS: Final = 30 * 86_400_000
 # A device that was not seen for so long holds up nothing any more.
 EXPIRED_AFTER_MS: Final = 180 * 86_400_000
+
+# What the changes of one step may be compared with, and be answered by: a change of a whole document passes always. Each of a thousand
+# small ones may lose to all that its document holds, which would be an answer of 256 MB, or be compared with arrays for minutes.
+_MAX_CONTESTED_BYTES: Final = 20 * MAX_DOCUMENT_BYTES
 
 # How much longer a change may be as the store counts it than as it was sent: 1e9 is counted as 1000000000.0.
 _MOST_GROWTH: Final = 6
@@ -67,7 +72,10 @@ class Outcome(NamedTuple):
 
 
 def apply(changes: Sequence[Change], state: State, *, now_ms: int) -> Outcome:
-    """Merge changes in stamp order; every document written gets the next sequence of the account."""
+    """Merge changes in stamp order; every document written gets the next sequence of the account.
+
+    Raises BatchTooLarge if the changes together lose to, or are to be compared with, too much of what is stored.
+    """
     merging = _Merging(state, now_ms)
     results: list[Result | None] = [None] * len(changes)
     for index in sorted(range(len(changes)), key=lambda index: changes[index].stamp):
@@ -144,6 +152,7 @@ class _Merging:
         self.restamps: dict[Stamp, Stamp] = {}
         self.written: dict[Key, Document] = {}
         self.conflicts: dict[str, Conflict] = {}
+        self.contested_bytes = 0
 
     def merge(self, change: Change) -> Result:
         document = self.written.get(change.key) or self.stored.get(change.key)
@@ -153,7 +162,11 @@ class _Merging:
                 detail="The document was deleted for good; its id is not given again.",
             )  # fmt: skip
         stamp, is_new_pair = self._believed(change.stamp)
-        won, lost = (change.values, _NOTHING) if document is None else _contest(document, change.values, stamp)
+        won: Mapping[str, Value] = change.values
+        lost: Mapping[str, tuple[str, Any]] = _NOTHING
+        if document is not None:
+            self._count_contested(change, stamp, document)
+            won, lost = _contest(document, change.values, stamp)
         if won:
             merged = self._with(document, change.key, won, stamp)
             merged.most_bytes += _MOST_GROWTH * change.encoded_bytes
@@ -200,6 +213,16 @@ class _Merging:
             purge_at_ms=purge_at_ms,
         )
         return Outcome(head, written, self.restamps, results, conflicts=list(self.conflicts.values()))
+
+    def _count_contested(self, change: Change, stamp: Stamp, document: Document) -> None:
+        stored, marks, usual = document.values, document.marks, document.usual
+        for path, value in change.values.items():
+            if path in stored and stamp <= marks.get(path, usual).stamp:
+                self.contested_bytes += values.comparison_bytes(value, stored[path])
+        for path, _ in conflicts.unseen(change, stamp, document, change.values):
+            self.contested_bytes += values.comparison_bytes(change.values[path], stored[path])
+        if self.contested_bytes > _MAX_CONTESTED_BYTES:
+            raise BatchTooLarge(max_changes=MAX_CHANGES, max_bytes=MAX_REQUEST_BYTES)
 
     def _note_conflicts(self, change: Change, stamp: Stamp, document: Document, paths: Sequence[str]) -> None:
         for conflict in conflicts.between(change, stamp, document, paths, now_ms=self.now_ms):

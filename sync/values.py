@@ -22,6 +22,10 @@ SURELY_SMALL: Final = (MAX_VALUE_BYTES - 2) // 6
 # How much shorter canonical JSON may be than the encoder's: -0.0 is 0.
 _MOST_SHRINKAGE: Final = 4
 
+_SCALAR_BYTES: Final = 8
+# An array's or object's canonical form takes 0.3 to 0.8 µs a byte; what else is done with a byte takes a hundredth.
+_CANONICAL_COST: Final = 8
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
@@ -77,6 +81,14 @@ def same(one: Value, other: Value) -> bool:
     if type(one) is str or type(other) is str or one is None or other is None:
         return False
     return canonical(one) == canonical(other)
+
+
+def comparison_bytes(one: Value, other: Value) -> int:
+    """Return what to compare the two takes, and to keep or give back one of them: their bytes, counted higher for a canonical form."""
+    if type(one) is type(other) and one == other:
+        return 0
+    size_bytes = sum(len(value) if isinstance(value, str | bytes) else _SCALAR_BYTES for value in (one, other))
+    return _CANONICAL_COST * size_bytes if type(one) is bytes or type(other) is bytes else size_bytes
 
 
 def encoded_bytes(values: dict[str, Value]) -> int:

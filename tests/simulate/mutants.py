@@ -59,7 +59,7 @@ MUTANTS = (
     ),
     Mutant(
         "a device's own later value is a conflict",
-        conflicts, "between", [("or clock.replica_of(mark.stamp) == replica", "")],
+        conflicts, "unseen", [(" and clock.replica_of(mark.stamp) != replica", "")],
     ),
     Mutant("what was not seen by all is purged", merge, "_knows", [("device.presented >= seq", "True")]),
     Mutant(

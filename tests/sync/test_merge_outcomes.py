@@ -12,6 +12,7 @@ from sync.changes import Change
 from sync.clock import Stamp
 from sync.conflicts import Conflict
 from sync.document import MAX_PATHS, Document, Key
+from sync.errors import BatchTooLarge
 from sync.merge import PURGE_AFTER_MS
 from tests.sync.model import NOW_MS, change_of, colliding_paths, colliding_values, stamp_at, stamps
 from tests.sync.test_merge import AHEAD_MS, KEY, KEYS, OTHER, Account, statuses, write
@@ -21,6 +22,64 @@ DAY_MS = 86_400_000
 
 def based(given_values: dict[str, Any], stamp: int, base: int | None, key: Key = KEY) -> Change:
     return change_of(given_values, stamp=stamp, key=key, base=base)
+
+
+# --- bounds
+
+ARRAY = [1.5] * 1000
+
+
+@pytest.mark.parametrize("base", [None, 0])
+def test_a_batch_that_is_answered_by_too_much_is_refused_and_half_of_it_is_not(base: int | None) -> None:
+    """Small changes that each lose to all of a large document."""
+    account = Account()
+    account.apply(write({f"new/{n}": "x" * 16_000 for n in range(16)}, stamp_at(counter=500, replica=2)))
+    before = account.state
+    small = {f"new/{n}": n for n in range(16)}
+    batch = [based(small, stamp_at(counter=number, replica=1), base) for number in range(32)]
+    with pytest.raises(BatchTooLarge):
+        account.apply(*batch)
+    assert account.state == before
+    if base is None:
+        assert statuses(account.apply(*batch[:16])) == ["superseded"] * 16
+    assert statuses(account.apply(batch[0])) == ["superseded"]
+
+
+def test_a_batch_that_wins_over_too_much_unseen_is_refused() -> None:
+    """Each of two replicas goes over what the other wrote in the same request: the losers are all kept."""
+    account = Account()
+    batch = [
+        based({f"new/{path}": chr(97 + n) * 16_000 for path in range(16)}, stamp_at(counter=n, replica=1 + n % 2), 0)
+        for n in range(16)
+    ]
+    with pytest.raises(BatchTooLarge):
+        account.apply(*batch)
+    assert statuses(account.apply(*batch[:8])) == ["applied"] * 8
+
+
+def test_arrays_of_one_stamp_are_dearer_than_texts() -> None:
+    account = Account()
+    account.apply(write({f"new/{n}": ARRAY for n in range(60)}, stamp_at()))
+    other = {f"new/{n}": [0] for n in range(60)}
+    assert statuses(account.apply(write(other, stamp_at()), write(other, stamp_at()))) == ["superseded"] * 2
+    with pytest.raises(BatchTooLarge):
+        account.apply(*(write(other, stamp_at()) for _ in range(4)))
+
+
+def test_a_whole_document_alone_always_passes() -> None:
+    account = Account()
+    whole = {f"new/{n}": ARRAY for n in range(64)}
+    account.apply(write(whole, stamp_at()))
+    [again] = account.apply(write(whole, stamp_at()))
+    [other] = account.apply(write({path: [1.4] * 1000 for path in whole}, stamp_at()))
+    assert statuses([again, other]) == ["unchanged", "superseded"]
+
+
+def test_what_is_sent_again_costs_nothing() -> None:
+    account = Account()
+    whole = write({f"new/{n}": ARRAY for n in range(60)}, stamp_at())
+    account.apply(whole)
+    assert statuses(account.apply(*[whole] * 100)) == ["unchanged"] * 100
 
 
 # --- digests
