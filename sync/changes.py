@@ -26,6 +26,9 @@ MAX_CHANGES: Final = 1_000
 MAX_REQUEST_BYTES: Final = 4 * 1024 * 1024  # a thousand workouts of 4 KiB; bounds what a request holds in memory
 MAX_PAGE_BYTES: Final = 1024 * 1024  # what a poor link brings down before it breaks
 MAX_LIMIT: Final = 1_000  # documents a page
+# A batch of some hundred workouts is checked in a few milliseconds. One of 4 MiB, of arrays whose canonical form is measured, takes
+# more than a second, in which the other requests of this process should go on.
+CHECKED_INLINE_BYTES: Final = 512 * 1024
 _MAX_SEQUENCE: Final = 2**53  # beyond it JavaScript would round
 
 Id = Annotated[str, Meta(pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]

@@ -21,10 +21,6 @@ from sync.schema import COLLECTIONS
 from sync.store import Store
 from sync.values import Value
 
-# A batch of some hundred workouts is checked in a few milliseconds. One of 4 MiB, of arrays whose canonical form is measured, takes
-# more than a second, in which the other requests of this process should go on.
-_CHECKED_INLINE_BYTES: Final = 512 * 1024
-
 # Documents purged in one round trip, so that a device that comes after a year is not kept waiting; the others go with the next.
 _PURGED_AT_ONCE: Final = 100
 # Tombstones looked at for them, some 100 bytes each: many, as those that a device holds up stay in front.
@@ -212,7 +208,7 @@ async def _upload(
 ) -> tuple[list[Result], Carried]:
     """Return the results, and what they tell the download."""
     sent = [bytes(raw) for raw in request.changes]
-    if sum(map(len, sent)) > _CHECKED_INLINE_BYTES:
+    if sum(map(len, sent)) > changes.CHECKED_INLINE_BYTES:
         results, good = await asyncio.to_thread(_checked, sent, received)
     else:
         results, good = _checked(sent, received)

@@ -1,5 +1,6 @@
 """What a user, or support, does with changes that were refused and values that lost."""
 
+import asyncio
 from collections.abc import Sequence
 
 from msgspec.structs import replace
@@ -22,7 +23,11 @@ async def retry(store: Store, log: Log, user_id: str, entry_id: str, *, now_ms: 
     if entry is None:
         return None
     try:
-        change: Change = changes.check(entry.raw, entry.format)
+        change: Change
+        if len(entry.raw) > changes.CHECKED_INLINE_BYTES:  # it may be as large as a request
+            change = await asyncio.to_thread(changes.check, entry.raw, entry.format)
+        else:
+            change = changes.check(entry.raw, entry.format)
     except Refusal as refusal:
         return refusal.result()
 
