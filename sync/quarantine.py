@@ -19,7 +19,10 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 class Rejected(Struct, frozen=True, kw_only=True):
-    """`raw` is the change as it came, in `format`; `change_id` None where it could not be read."""
+    """`raw` is the change as it came, in `format`; `change_id` None where it could not be read.
+
+    content: a hash, the same for the same change, in whichever format and order of members, and on whatever base, it came.
+    """
 
     id: str
     change_id: str | None
@@ -29,10 +32,16 @@ class Rejected(Struct, frozen=True, kw_only=True):
     detail: str
     format: Format
     raw: bytes
+    content: bytes
 
     @property
     def size_bytes(self) -> int:
-        return _ENTRY_BYTES + len(self.raw)
+        return size_bytes(len(self.raw))
+
+
+def size_bytes(raw_bytes: int) -> int:
+    """Return what an entry counts for whose change has so many bytes."""
+    return _ENTRY_BYTES + raw_bytes
 
 
 def entry(raw: bytes, format: Format, result: Result, *, device_id: str, now_ms: int) -> Rejected:  # noqa: A002
@@ -48,27 +57,27 @@ def entry(raw: bytes, format: Format, result: Result, *, device_id: str, now_ms:
         detail=result.detail,
         format=format,
         raw=raw,
+        content=_content(raw, format),
     )
 
 
-def added(entries: Iterable[Rejected], held: Mapping[str, Rejected]) -> list[Rejected]:
-    """Return those that are not held yet, as they are to be added."""
+def added(entries: Iterable[Rejected], held: Mapping[str, bytes]) -> list[Rejected]:
+    """Return those that are not held yet, as they are to be added. held: the `content` of each by its id."""
     known = dict(held)
     found: list[Rejected] = []
     for entry in entries:
-        if (one := _to_add(entry, known)) is not None:
-            known[one.id] = one
-            found.append(one)
+        if (name := _free_name(entry, known)) is not None:
+            known[name] = entry.content
+            found.append(replace(entry, id=name))
     return found
 
 
-def _to_add(entry: Rejected, held: Mapping[str, Rejected]) -> Rejected | None:
+def _free_name(entry: Rejected, known: Mapping[str, bytes]) -> str | None:
     """None: it is there already. Another change of a name that is taken, which no honest device sends, is named by its content."""
     for name in names(entry):
-        other = held.get(name)
-        if other is None:
-            return replace(entry, id=name)
-        if _content(other) == _content(entry):
+        if name not in known:
+            return name
+        if known[name] == entry.content:
             break
     return None
 
@@ -82,12 +91,12 @@ def _named_by_content(raw: bytes) -> str:
     return str(UUID(bytes=sha256(raw).digest()[:16], version=5))
 
 
-def _content(entry: Rejected) -> bytes:
-    """The same for the same change, in whichever format and order of members, and on whatever base, it came."""
+def _content(raw: bytes, format: Format) -> bytes:  # noqa: A002
     try:
-        decoded = msgspec.json.decode(entry.raw) if entry.format == "json" else msgspec.msgpack.decode(entry.raw)
+        decoded = msgspec.json.decode(raw) if format == "json" else msgspec.msgpack.decode(raw)
         if type(decoded) is dict:
             decoded.pop("base", None)
-        return _encode(decoded)
+        raw = _encode(decoded)
     except (msgspec.MsgspecError, UnicodeError, TypeError, ValueError, RecursionError):
-        return entry.raw  # such a change was refused for that, and comes again as the same bytes
+        pass  # such a change was refused for that, and comes again as the same bytes
+    return sha256(raw).digest()

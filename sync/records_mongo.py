@@ -133,6 +133,7 @@ def of_rejected(user_id: str, entry: Rejected) -> Record:
         "detail": entry.detail,
         "format": entry.format,
         "raw": entry.raw,
+        "content": entry.content,
     }
 
 
@@ -146,6 +147,7 @@ def rejected(record: Mapping[str, Any]) -> Rejected:
         detail=record["detail"],
         format=record["format"],
         raw=record["raw"],
+        content=record["content"],
     )
 
 

@@ -89,7 +89,8 @@ class MemoryStore:
             for entry_id in outcome.accepted:
                 account.rejected.pop(entry_id, None)
             if outcome.rejected:
-                outcome = outcome.with_added(quarantine.added(outcome.rejected, account.rejected))
+                held = {name: entry.content for name, entry in account.rejected.items()}
+                outcome = outcome.with_added(quarantine.added(outcome.rejected, held))
             account.rejected.update({entry.id: entry for entry in outcome.rejected})
             account.head = outcome.head
             account.documents.update({document.key: document for document in outcome.written})

@@ -30,7 +30,6 @@ from sync.errors import ReplicasExhausted, TooManyDevices
 from sync.errors_mongo import translated
 from sync.head import MAX_DEVICES, Device, Head
 from sync.merge import Outcome, State
-from sync.quarantine import Rejected
 from sync.records_mongo import CONFLICTS, REJECTED, TOMBSTONES, Record
 from sync.store import Step, Tombstone
 from sync.transactions_mongo import DURABLE, Line, NoHead
@@ -218,16 +217,19 @@ class MongoStore:
         ids = {records.rejected_id(user_id, name) for entry in outcome.rejected for name in quarantine.names(entry)}
         ids |= {records.conflict_id(user_id, conflict.id) for conflict in outcome.conflicts}
         cursor = self._transacted.find(
-            {"_id": {"$in": sorted(ids)}, "user_id": user_id}, hint=[("_id", ASCENDING)], session=session
+            {"_id": {"$in": sorted(ids)}, "user_id": user_id},
+            {"log": 1, "content": 1},  # an entry may be as large as a request
+            hint=[("_id", ASCENDING)],
+            session=session,
         )
-        held: dict[str, Rejected] = {}
+        held: dict[str, bytes] = {}
         known: set[str] = set()
         async for record in cursor:
             name = records.entry_id(record)
             if record["log"] == CONFLICTS:
                 known.add(name)
             elif name not in outcome.accepted:
-                held[name] = records.rejected(record)
+                held[name] = record["content"]
         new = [one for one in outcome.conflicts if one.restored_ms or one.id not in known]
         return outcome.with_added(quarantine.added(outcome.rejected, held))._replace(conflicts=new)
 
@@ -280,11 +282,16 @@ class MongoStore:
         counted = await self.head(user_id)
         kept_bytes = 0
         gone: list[str] = []
-        cursor = self._records.find({"user_id": user_id, "log": REJECTED}, sort=NEWEST_FIRST, hint="log")
+        cursor = self._records.find(
+            {"user_id": user_id, "log": REJECTED},
+            {"raw_bytes": {"$binarySize": "$raw"}},
+            sort=NEWEST_FIRST,
+            hint="log",
+        )
         with translated():
             async with cursor:
                 async for record in cursor:
-                    size_bytes = records.rejected(record).size_bytes
+                    size_bytes = quarantine.size_bytes(record["raw_bytes"])
                     if gone or kept_bytes + size_bytes > most_bytes:
                         gone.append(record["_id"])
                     else:

@@ -77,6 +77,7 @@ def refusal(at_ms: int = NOW_MS, *, raw: bytes = b"{}", entry_id: str | None = N
         detail="It is not right.",
         format="json",
         raw=raw,
+        content=raw,
     )
 
 

@@ -68,7 +68,7 @@ def test_only_a_rejection_has_an_entry() -> None:
 
 
 def added(*entries: Rejected, to: list[Rejected] | None = None) -> list[Rejected]:
-    return quarantine.added(entries, {one.id: one for one in to or []})
+    return quarantine.added(entries, {one.id: one.content for one in to or []})
 
 
 def test_a_change_that_comes_again_is_there_already() -> None:

@@ -53,7 +53,7 @@ async def test_an_entry_that_is_there_is_neither_stored_nor_counted_again(both: 
 
 async def test_another_change_under_a_name_that_is_taken_is_kept_too(both: Both, user: str) -> None:
     one = refusal(raw=b"1")
-    two, three = (replace(one, raw=raw, received_ms=NOW_MS - n) for n, raw in enumerate((b"2", b"3"), 1))
+    two, three = (replace(one, raw=raw, content=raw, received_ms=NOW_MS - n) for n, raw in enumerate((b"2", b"3"), 1))
     await both.keep(user, rejected=[one, two])
     await both.keep(user, rejected=[one, two, three])
     kept = await both.all_rejected(user)
