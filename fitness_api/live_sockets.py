@@ -108,8 +108,9 @@ class LiveSockets:
             socket.cancel_timers()
             del self._sockets[socket]
             theirs.pop(socket, None)
-            if not theirs:
-                self._of_account.pop(user_id, None)
+            # One that gave way may end after all others did, and after the account's next ones came.
+            if not theirs and self._of_account.get(user_id) is theirs:
+                del self._of_account[user_id]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

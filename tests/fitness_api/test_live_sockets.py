@@ -2,11 +2,15 @@
 
 import asyncio
 import time
+from contextlib import ExitStack
+
+import pytest
 
 from fitness_api import live_sockets
 from fitness_api.close_codes import CloseCode
 from fitness_api.identity.access_tokens import Principal
-from fitness_api.live_sockets import LiveSocket
+from fitness_api.live_sockets import LiveSocket, LiveSockets
+from sync.hints_redis import RedisHints
 
 
 def principal(*, lasts_s: float) -> Principal:
@@ -70,3 +74,19 @@ async def test_a_newer_token_puts_off_the_end() -> None:
     await asyncio.sleep(1.1)
     assert socket.closing is None
     socket.cancel_timers()
+
+
+async def test_one_that_gave_way_and_ends_late_leaves_the_next_ones_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_sockets, "MAX_OF_ACCOUNT", 1)
+    sockets = LiveSockets(RedisHints("redis://127.0.0.1:1/0"), None)  # type: ignore[arg-type]  # nobody's session is looked at
+    mine = principal(lasts_s=600)
+    with ExitStack() as late, ExitStack() as others:
+        late.enter_context(sockets.admitted(mine))
+        with sockets.admitted(mine):
+            pass
+        counted = others.enter_context(sockets.admitted(mine))
+        late.close()
+        with sockets.admitted(mine):
+            assert counted.closing is not None
+            assert counted.closing.code == CloseCode.BEYOND_LIMITS
+    assert len(sockets) == 0
