@@ -21,6 +21,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError, OperationFailure
 from pymongo.read_concern import ReadConcern
+from pymongo.server_type import SERVER_TYPE
 
 from sync import quarantine
 from sync import records_mongo as records
@@ -59,6 +60,8 @@ NEWEST_FIRST: Final = [("at", DESCENDING), ("_id", DESCENDING)]
 
 _MAJORITY: Final = ReadConcern("majority")
 _LINEARIZABLE: Final = ReadConcern("linearizable")
+
+_ROUTERS: Final = frozenset({SERVER_TYPE.Mongos, SERVER_TYPE.LoadBalancer})
 
 # MongoDB ends a command at 16 MiB. A step's documents, which were read in one reply of 16 MiB, may have grown since.
 _MAX_COMMAND_BYTES: Final = 12 * 1024 * 1024
@@ -126,6 +129,11 @@ class MongoStore:
         mine = {"_id": records.head_id(user_id), "user_id": user_id}
         with translated():
             await self._read_common_epoch()
+            if self._is_behind_mongos():
+                # A mongos takes the snapshot at the latest time that it has heard of, which may be before what another one has
+                # acknowledged. The shard's answer tells it, or tells the driver, who tells the next one.
+                # Source: MongoDB's src/mongo/s/commands/strategy.cpp, `RunAndRetry::_setup`
+                await self._records.find_one(mine, {"_id": 1}, hint="_id_")
             async with self._client.start_session(snapshot=True) as session:
                 record = await self._snapshots.find_one(mine, hint="_id_", session=session)
                 if record is None or record.get("newest", at_least) >= at_least:
@@ -136,6 +144,10 @@ class MongoStore:
             async with self._client.start_session(snapshot=True) as session:
                 record = await self._snapshots.find_one(mine, hint="_id_", session=session)
                 yield None if record is None else MongoView(self._snapshots, session, user_id, self._head(record))
+
+    def _is_behind_mongos(self) -> bool:
+        servers = self._client.topology_description.server_descriptions().values()
+        return any(server.server_type in _ROUTERS for server in servers)
 
     async def update(
         self, user_id: str, keys: Sequence[Key], stamps: Collection[Stamp], step: Step

@@ -11,8 +11,10 @@ import pytest
 from pymongo import AsyncMongoClient, MongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
+from pymongo.server_type import SERVER_TYPE
 
-from sync import clock, log_mongo, merge, transactions_mongo, view_mongo
+from sync import clock, log_mongo, merge, store_mongo, transactions_mongo, view_mongo
 from sync.changes import Change
 from sync.clock import Stamp
 from sync.document import Document, Key
@@ -51,6 +53,37 @@ async def processes(
         AsyncMongoClient[dict[str, Any]](mongo_url) as other,
     ):
         yield MongoStore(one[database.name]), MongoStore(other[database.name])
+
+
+class Finds(CommandListener):
+    """The read concern of each find of the store's records."""
+
+    def __init__(self) -> None:
+        self.levels: list[str] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        if event.command.get("find") == RECORDS:
+            self.levels.append(event.command["readConcern"]["level"])
+
+    def succeeded(self, event: CommandSucceededEvent) -> None: ...
+
+    def failed(self, event: CommandFailedEvent) -> None: ...
+
+
+@pytest.mark.parametrize("is_router", [False, True])
+async def test_a_router_is_told_the_time_before_it_takes_a_snapshot(
+    mongo_url: str, database: AsyncDatabase[dict[str, Any]], user: str, is_router: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_router:
+        monkeypatch.setattr(store_mongo, "_ROUTERS", {SERVER_TYPE.RSPrimary})
+    await MongoStore(database).register_device(user, new_id())
+    finds = Finds()
+    async with (
+        AsyncMongoClient[dict[str, Any]](mongo_url, event_listeners=[finds]) as client,
+        MongoStore(client[database.name]).view(user) as view,
+    ):
+        assert view is not None
+    assert finds.levels == ["majority", "snapshot"][not is_router :]
 
 
 async def test_processes_conflict_and_the_step_runs_again(processes: tuple[MongoStore, MongoStore], user: str) -> None:
