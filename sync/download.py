@@ -1,6 +1,6 @@
 """The download of a round trip: what to read next, and when a page is full."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -74,7 +74,7 @@ class Page:
         return True
 
     def _fields(self, document: Document, began: int) -> dict[str, Mapping[str, Any]]:
-        sent = self._carried.get(document.key, ())
+        sent = _by_path(self._carried.get(document.key, ()))
         usual, marks, stored = document.usual, document.marks, document.values
         if usual.seq > began and not marks and not sent:
             return {clock.to_wire(usual.stamp): self._shown(stored)} if stored else {}
@@ -85,7 +85,7 @@ class Page:
             if mark.seq <= began:
                 continue
             value = stored[path]
-            if not sent or not any(_carries(change, path, mark.stamp, value) for change in sent):
+            if path not in sent or not _carry(sent[path], path, mark.stamp, value):
                 by_stamp.setdefault(mark.stamp, {})[path] = value
         return {clock.to_wire(stamp): self._shown(group) for stamp, group in by_stamp.items()}
 
@@ -96,8 +96,17 @@ class Page:
         return {path: self._show(value) for path, value in given.items()}
 
 
-def _carries(change: Change, path: str, stamp: Stamp, value: Value) -> bool:
-    return change.stamp == stamp and path in change.values and values.same(change.values[path], value)
+def _by_path(sent: Iterable[Change]) -> dict[str, list[Change]]:
+    """Changes of one document; each of a thousand may be of any of its 2,000 paths, and none needs a look for all of them."""
+    found: dict[str, list[Change]] = {}
+    for change in sent:
+        for path in change.values:
+            found.setdefault(path, []).append(change)
+    return found
+
+
+def _carry(sent: Iterable[Change], path: str, stamp: Stamp, value: Value) -> bool:
+    return any(change.stamp == stamp and values.same(change.values[path], value) for change in sent)
 
 
 def is_at_hand(places: Sequence[Place], carried: Carried) -> bool:

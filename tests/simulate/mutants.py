@@ -33,7 +33,7 @@ MUTANTS = (
     ),
     Mutant(
         "a register is left out as an echo though its stamp is another",
-        download, "_carries", [("change.stamp == stamp and path", "path")],
+        download, "_carry", [("change.stamp == stamp and ", "")],
     ),
     Mutant(
         "a page picks registers from its own beginning on, not from the run's",
