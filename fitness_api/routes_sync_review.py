@@ -16,7 +16,7 @@ from fitness_api.identity.access_tokens import Principal
 from fitness_api.operation import Operation, Parameter
 from fitness_api.resources import Resources
 from sync import digest, repair, review, values
-from sync.changes import Code, Delta, Result
+from sync.changes import Code, Delta, Result, with_lone_surrogates_shown
 from sync.clock import to_wire
 from sync.conflicts import KEPT_MS, Conflict
 from sync.log import Place
@@ -194,7 +194,7 @@ def _entry(entry: Rejected) -> RejectedEntry:
         msgspec.json.encode(within_answer)
         msgspec.msgpack.encode(within_answer)
     except (msgspec.MsgspecError, UnicodeError, TypeError, ValueError, OverflowError, RecursionError):
-        change, raw = UNSET, entry.raw.decode(errors="replace")
+        change, raw = UNSET, with_lone_surrogates_shown(entry.raw).decode(errors="replace")
     return RejectedEntry(
         id=entry.id,
         change_id=entry.change_id,

@@ -172,14 +172,21 @@ _ESCAPES: Final = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
 
+_MARKED: Final = re.compile(rb"\xff(?=u[dD][89a-fA-F][0-9a-fA-F]{2})")
+
 
 def with_lone_surrogates_marked(body: bytes) -> bytes:
-    """Return a JSON body with each `\ud800` that stands alone as a byte that is no UTF-8.
+    """Return a JSON body in which a byte that is no UTF-8 stands for the backslash of each `\ud800` that stands alone.
 
     The envelope's decoder steps over such a byte in a change, which is then that change's own refusal, but not over the escape,
     for which it would refuse the whole body.
     """
-    return _ESCAPES.sub(lambda escape: escape[0] if escape[1] is None else b"\xff", body)
+    return _ESCAPES.sub(lambda escape: escape[0] if escape[1] is None else b"\xff" + escape[1], body)
+
+
+def with_lone_surrogates_shown(raw: bytes) -> bytes:
+    """Undo `with_lone_surrogates_marked`."""
+    return _MARKED.sub(rb"\\", raw)
 
 
 def is_uuid(text: object) -> TypeGuard[str]:
@@ -209,8 +216,6 @@ def check(raw: bytes, format: Format) -> Change:  # noqa: A002 - the field's wor
         raise Refusal("invalid_value", detail, change_id=_id_of(raw, format)) from None
     try:
         return _checked(sent, raw, format)
-    except ValueInvalid as error:
-        raise Refusal(error.code, str(error), change_id=_shown(sent.id)) from None  # type: ignore[arg-type]
     except RecursionError:  # of an encoder, which gives up a little before the decoder does
         raise Refusal("invalid_value", "The change is nested too deep.", change_id=_shown(sent.id)) from None
     except Refusal as refusal:
@@ -241,10 +246,20 @@ def _checked(sent: _Sent | _SentPlain, raw: bytes, format: Format) -> Change:  #
     _check_paths(sent.collection, given, clock.replica_of(stamp))
     stored: dict[str, Any] = given
     if type(sent) is _Sent:
-        stored = {path: values.from_wire(value) for path, value in given.items()}
+        stored = _stored(given)
     if _may_repeat_keys(sent, raw, format) and _repeats_keys(raw, format):
         raise Refusal("invalid_value", "An object has the same key twice.")
     return Change(sent.id, Key(sent.collection, sent.doc), stamp, base, stored, len(raw))
+
+
+def _stored(given: dict[str, Any]) -> dict[str, Value]:
+    stored = {}
+    for path, value in given.items():
+        try:
+            stored[path] = values.from_wire(value)
+        except ValueInvalid as error:
+            raise Refusal(error.code, f"{_shortened(path)}: {error}") from None  # type: ignore[arg-type]
+    return stored
 
 
 def _check_paths(collection: str, given: dict[str, Any], replica: int) -> None:
@@ -263,9 +278,10 @@ def _check_paths(collection: str, given: dict[str, Any], replica: int) -> None:
 def _check_path(collection: str, path: str, value: Any, replica: int) -> None:
     """Known fields keep their shape, because a reader could make nothing of another; unknown ones are anyone's."""
     if (parts := document.components(path)) is None:
-        raise Refusal(
-            "invalid_value", f"{_shortened(path)} is not a path of 1 to 4 components of 1 to 128 code points."
+        detail = (
+            f"{_shortened(path)} is not a path: 1 to 4 components of 1 to 128 code points, with / as ~1 and ~ as ~0."
         )
+        raise Refusal("invalid_value", detail)
     spec = COLLECTIONS[collection].get(parts[0])
     if spec is None:
         return

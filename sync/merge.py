@@ -170,11 +170,8 @@ class _Merging:
         if won:
             merged = self._with(document, change.key, won, stamp)
             merged.most_bytes += _MOST_GROWTH * change.encoded_bytes
-            if _is_over_full(merged, change):
-                return Result(
-                    id=change.id, status="rejected", code="document_full",
-                    detail=f"A document holds at most {MAX_PATHS} paths and {MAX_DOCUMENT_BYTES} bytes.",
-                )  # fmt: skip
+            if (detail := _over_full(merged, change)) is not None:
+                return Result(id=change.id, status="rejected", code="document_full", detail=detail)
             self.written[change.key] = merged
             self.seq = max(self.seq, merged.seq)
         if document is not None:
@@ -270,12 +267,14 @@ def _contest(
     return won, lost
 
 
-def _is_over_full(merged: Document, change: Change) -> bool:
-    """Measures the document only if it may be too large; what it measured then counts on."""
+def _over_full(merged: Document, change: Change) -> str | None:
+    """What is too large, if anything. Measures the document only if it may be; what it measured then counts on."""
     if change.values.keys() == {"deleted"}:
-        return False  # deleting and restoring are never refused for size
+        return None  # deleting and restoring are never refused for size
     if merged.path_count > MAX_PATHS:
-        return True
+        return f"A document holds at most {MAX_PATHS} paths; with this change it would be {merged.path_count}."
     if merged.most_bytes > MAX_DOCUMENT_BYTES:
         merged.most_bytes = merged.encoded_bytes
-    return merged.most_bytes > MAX_DOCUMENT_BYTES
+    if merged.most_bytes > MAX_DOCUMENT_BYTES:
+        return f"A document holds at most {MAX_DOCUMENT_BYTES} bytes; with this change it would be {merged.most_bytes}."
+    return None

@@ -120,6 +120,16 @@ async def test_whatever_was_refused_can_be_shown(ada: Account) -> None:
     assert 3 < sum("raw" in entry for entry in entries) < len(entries) - 3
 
 
+async def test_a_lone_surrogate_is_kept_and_shown_as_it_came(ada: Account) -> None:
+    """Also where two changes of one id differ in it alone: they are two."""
+    name = str(uuid4())
+    sent = [json.dumps({"id": name, "set": {"title": text}}) for text in ("\ud800", "\udfff", "\U0001f600\ud83d")]
+    await ada.send(f'{{"device_id":"{ada.device_id}","changes":[{",".join(sent)}]}}'.encode())
+    entries = (await listed(ada, "rejected"))["rejected"]
+    assert sorted(entry["raw"] for entry in entries) == sorted(sent)
+    assert {entry["change_id"] for entry in entries} <= {name, None}
+
+
 async def _decoded(answer: httpx.Response) -> Json:
     is_packed = answer.headers["content-type"] == MSGPACK
     found: Json = msgspec.msgpack.decode(answer.content) if is_packed else answer.json()

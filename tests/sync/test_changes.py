@@ -137,6 +137,21 @@ def test_what_is_wrong_inside_a_change_is_its_own(format_: Format, members: dict
 
 @pytest.mark.parametrize("format_", FORMATS)
 @pytest.mark.parametrize(
+    "value",
+    [2**53 + 1, "x" * values.MAX_VALUE_BYTES, json.loads("[" * 101 + "]" * 101)],
+    ids=["integer", "size", "depth"],
+)
+def test_a_refused_value_is_named_by_its_path(format_: Format, value: Any) -> None:
+    sent = encoded(change({"title": "x", "notes": value, "sport": "run"}), format_)
+    assert str(refused(sent, format_)).startswith("'notes': ")
+
+
+def test_a_wrong_escape_in_a_path_is_explained() -> None:
+    assert str(refused(encoded(change({"new/50~": 1}), "json"), "json")).endswith("with / as ~1 and ~ as ~0.")
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize(
     ("path", "value", "code"),
     [
         ("water_ml/7", 250, None),

@@ -143,6 +143,7 @@ def test_two_thousand_paths_and_not_one_more() -> None:
     account = Account()
     [result] = account.apply(write({**full_paths(), "title": 1}, stamp_at()))
     assert (result.status, result.code) == ("rejected", "document_full")
+    assert result.detail == "A document holds at most 2000 paths; with this change it would be 2001."
     assert account.documents == {}
     assert statuses(account.apply(write(full_paths(), stamp_at()))) == ["applied"]
     before = account.registers, account.head
@@ -159,6 +160,7 @@ def test_a_document_of_256_kib_and_not_a_byte_more() -> None:
     rest = MAX_DOCUMENT_BYTES - values.encoded_bytes({**parts, "rest": ""})
     [result] = account.apply(write({**parts, "rest": "x" * (rest + 1)}, stamp_at()))
     assert (result.status, result.code) == ("rejected", "document_full")
+    assert result.detail == "A document holds at most 262144 bytes; with this change it would be 262145."
     assert statuses(account.apply(write({**parts, "rest": "x" * rest}, stamp_at()))) == ["applied"]
     assert account.documents[KEY].encoded_bytes == MAX_DOCUMENT_BYTES
     [result] = account.apply(write({"rest": "x" * (rest + 1)}, stamp_at(counter=1)))
