@@ -50,7 +50,8 @@ class BodyTooLarge(ApiError):
 
 class UnsupportedMediaType(ApiError):
     def __init__(self, *, got: str, supported: tuple[str, ...]) -> None:
-        super().__init__(f"{got or 'nothing'} is not supported; send one of: {', '.join(supported)}.")
+        wrong = f"{got} is not supported" if got else "It has no Content-Type"
+        super().__init__(f"{wrong}; send one of: {', '.join(supported)}.")
 
 
 class NotAcceptable(ApiError):

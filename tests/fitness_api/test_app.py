@@ -212,6 +212,12 @@ async def test_a_bad_body_is_a_problem_even_to_who_accepts_msgpack(
     assert problem(await api.post("/v1/echo", content=content, headers=sent | headers)) == expected
 
 
+async def test_a_body_without_a_media_type_is_told_so(api: httpx.AsyncClient, token: str) -> None:
+    answer = await api.post("/v1/echo", content=b'{"said": "x"}', headers={"Authorization": f"Bearer {token}"})
+    assert problem(answer) == (415, "unsupported_media_type")
+    assert answer.json()["detail"].startswith("It has no Content-Type; send one of: application/json")
+
+
 async def test_a_fault_is_a_problem_that_says_nothing_and_a_log_line_that_says_all(
     api: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
