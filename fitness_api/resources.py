@@ -28,8 +28,8 @@ from sync.hints_redis import RedisHints
 from sync.log import Log
 from sync.log_mongo import MongoLog
 from sync.store import Store
-from sync.store_hinting import HintingStore
 from sync.store_mongo import MongoStore
+from sync.store_tidying import TidyingStore
 from sync.track_store import TrackStore
 from sync.track_store_mongo import MongoTrackStore
 
@@ -76,9 +76,9 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     master_key = b64decode(settings.master_key)
     redis = Redis.from_url(settings.redis_url, socket_timeout=5, socket_connect_timeout=5)
     hints = RedisHints(settings.redis_url)
-    sync_store = HintingStore(MongoStore(database), hints.announce)
-    accounts = MongoAccounts(database)
     tracks, imports = MongoTrackStore(database), MongoImportStore(database)
+    sync_store = TidyingStore(MongoStore(database), hints.announce, tracks)
+    accounts = MongoAccounts(database)
     passwords = Passwords(hashers=settings.password_hashers)
     sessions = Sessions(
         accounts,

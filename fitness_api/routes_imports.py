@@ -18,8 +18,9 @@ from fitness_api.resources import Resources
 from fitness_api.workouts import imports
 from fitness_api.workouts.decoder_process import MAX_FILE_BYTES
 from sync import tracks
-from sync.attach import COLLECTION, attach
+from sync.attach import attach
 from sync.document import Document, Key
+from sync.track_store import COLLECTION
 from sync.tracks import STREAMS, Chunk, ChunkInvalid, Sample, Stream
 
 # MAX_SAMPLES positions with all of a double's digits, as JSON, are 600 KB; indented, twice that.

@@ -6,10 +6,8 @@ from sync import merge
 from sync.document import Key
 from sync.errors import AccountDeleted, DocumentPurged, WorkoutTracksFull
 from sync.store import Store
-from sync.track_store import MAX_CHUNKS, MAX_SAMPLES, TrackStore
+from sync.track_store import COLLECTION, MAX_CHUNKS, MAX_SAMPLES, TrackStore
 from sync.tracks import Chunk
-
-COLLECTION = "workouts"
 
 
 async def attach(
@@ -36,6 +34,7 @@ async def attach(
     for result in outcome.results:
         if result.status == "rejected":
             if result.code == "document_purged":
+                await tracks.erase(user_id, workout_id)
                 raise DocumentPurged(workout_id)
             raise WorkoutTracksFull(max_chunks=MAX_CHUNKS, max_samples=MAX_SAMPLES)
     return done

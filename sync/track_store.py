@@ -16,6 +16,10 @@ class Stored(NamedTuple):
     chunk: Chunk
 
 
+# The collection of documents that tracks belong to.
+COLLECTION: Final = "workouts"
+
+
 class TrackStore(Protocol):
     """What every adapter keeps to; tests/sync/test_track_store_mongo.py checks each bullet.
 
@@ -44,6 +48,6 @@ class TrackStore(Protocol):
         """Whether the workout has any chunk."""
         ...
 
-    async def erase(self, user_id: str) -> None:
-        """Remove all chunks of the account (not atomically; cut off in between, it is called again)."""
+    async def erase(self, user_id: str, workout_id: str | None = None) -> None:
+        """Remove all chunks of the account, or of one workout (not atomically; cut off in between, it is called again)."""
         ...

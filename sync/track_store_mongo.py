@@ -107,6 +107,9 @@ class MongoTrackStore:
             )
         return found is not None
 
-    async def erase(self, user_id: str) -> None:
+    async def erase(self, user_id: str, workout_id: str | None = None) -> None:
         with translated():
-            await remove_all(self._tracks, user_id)
+            if workout_id is None:
+                await remove_all(self._tracks, user_id)
+            else:
+                await self._tracks.delete_many({"user_id": user_id, "workout_id": workout_id})

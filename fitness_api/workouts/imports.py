@@ -20,10 +20,9 @@ from fitness_api.workouts.errors import FileDamaged, FormatUnknown
 from fitness_api.workouts.import_store import ImportRecord, ImportStore
 from fitness_api.workouts.recording import Lap, Recording, Session
 from sync import exchange, tracks
-from sync.attach import COLLECTION
 from sync.errors import AccountDeleted, DocumentPurged, TrackConflict
 from sync.store import Store
-from sync.track_store import TrackStore
+from sync.track_store import COLLECTION, TrackStore
 from sync.tracks import Chunk
 from sync.values import Value
 
