@@ -26,7 +26,7 @@ from fitness_api.settings import Settings
 from sync.head import SEEN_EVERY_MS
 from sync.merge import PURGE_AFTER_MS
 from sync.quarantine import MAX_BYTES
-from sync.store_hinting import HintingStore
+from sync.store_tidying import TidyingStore
 from tests.fuzz.stores import MemoryTracks, StrictStore
 
 PUBLIC_URL: Final = "http://api.test"
@@ -193,7 +193,7 @@ class World:
         self.replicas: list[list[int]] = []
         self._state = {
             **gateway.state,
-            "sync_store": HintingStore(self.store, _announce),
+            "sync_store": TidyingStore(self.store, _announce, self.tracks),
             "sync_log": self.store,
             "tracks": self.tracks,
         }

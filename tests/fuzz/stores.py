@@ -128,6 +128,6 @@ class MemoryTracks:
     async def holds(self, user_id: str, workout_id: str) -> bool:
         return any(key[:2] == (user_id, workout_id) for key in self._held)
 
-    async def erase(self, user_id: str) -> None:
-        for key in [key for key in self._held if key[0] == user_id]:
+    async def erase(self, user_id: str, workout_id: str | None = None) -> None:
+        for key in [key for key in self._held if key[0] == user_id and workout_id in {None, key[1]}]:
             del self._held[key]
