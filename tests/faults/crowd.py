@@ -279,6 +279,7 @@ class Crowd:
             self.devices.append(Device(self, account, replica, self._dice, ahead_ms=0))
         await asyncio.gather(*(device.catch_up() for device in self.devices))
         for device in self.devices:
+            assert not device.replica.wants_to_repair, "a device's own digests differ from the server's"
             held = {key: dict(registers) for key, registers in device.replica.answered.items()}
             device.account.history.held[device.replica.number] = held
         async with database_at(mongo_url) as database:
