@@ -1,7 +1,10 @@
 """What was refused and what lost, for the user to look at and to bring back; and the repair of a device that diverged."""
 
+import asyncio
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
@@ -19,12 +22,15 @@ from sync import digest, repair, review, values
 from sync.changes import Code, Delta, Result, with_lone_surrogates_shown
 from sync.clock import to_wire
 from sync.conflicts import KEPT_MS, Conflict
+from sync.errors import StoreUnavailable
 from sync.log import Place
 from sync.quarantine import Rejected
 from sync.schema import COLLECTIONS
 
 MAX_ENTRIES: Final = 100  # a screen or two
 _BODY_LIMIT_BYTES: Final = 4096
+_PATIENCE_S: Final = 5.0
+_COME_AGAIN_S: Final = 10
 _MAX_PLACE: Final = 2**53  # no moment and no sequence is beyond it, and no database's integer either
 
 CollectionName = Annotated[str, Meta(examples=["workouts"])]
@@ -157,7 +163,7 @@ async def restore_conflict(request: Request[Resources], principal: Principal) ->
 async def post_digest(request: Request[Resources], principal: Principal) -> Response:
     asked = await bodies.read(request, DigestRequest, limit_bytes=_BODY_LIMIT_BYTES)
     _check_collection(asked.collection)
-    async with request.state["sync_repairs"]:
+    async with _place(request.state["sync_repairs"]):
         sums = await repair.digests(request.state["sync_store"], principal.user_id, asked.collection)
     return bodies.respond(
         request, DigestAnswer(collection=asked.collection, digests=[digest.to_wire(one) for one in sums])
@@ -168,7 +174,7 @@ async def post_fetch(request: Request[Resources], principal: Principal) -> Respo
     asked = await bodies.read(request, FetchRequest, limit_bytes=_BODY_LIMIT_BYTES)
     _check_collection(asked.collection)
     answered = bodies.answer_format(request)
-    async with request.state["sync_repairs"]:
+    async with _place(request.state["sync_repairs"]):
         fetched = await repair.fetch(
             request.state["sync_store"],
             principal.user_id,
@@ -182,6 +188,20 @@ async def post_fetch(request: Request[Resources], principal: Principal) -> Respo
         answer["after"] = fetched.after
     encode = msgspec.json.encode if answered == "json" else msgspec.msgpack.encode
     return bodies.respond_bytes(request, encode(answer))
+
+
+@asynccontextmanager
+async def _place(places: asyncio.Semaphore) -> AsyncIterator[None]:
+    """Raises StoreUnavailable if none becomes free in time: each repair reads much, and whoever waits holds a connection."""
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            await places.acquire()
+    except TimeoutError:
+        raise StoreUnavailable("Many devices are being repaired.", retry_after_s=_COME_AGAIN_S) from None
+    try:
+        yield
+    finally:
+        places.release()
 
 
 def _entry(entry: Rejected) -> RejectedEntry:

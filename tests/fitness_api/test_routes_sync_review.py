@@ -1,5 +1,6 @@
 """Refused changes, lost values and repair over HTTP: what is shown, in pages, to whom, and what is refused."""
 
+import asyncio
 import json
 from base64 import urlsafe_b64encode
 from typing import Any
@@ -9,9 +10,11 @@ import httpx
 import msgspec
 import pytest
 
+from fitness_api import routes_sync_review
 from sync import clock, digest
 from sync.changes import MAX_CHANGES
 from sync.document import MAX_PATHS, Key
+from sync.errors import StoreUnavailable
 from sync.schema import COLLECTIONS
 from tests.fitness_api.client import Json, device_of
 from tests.fitness_api.test_routes_sync import STAMP, Account, account_of, change
@@ -439,3 +442,15 @@ async def test_a_body_that_is_too_large_or_none_is_refused(ada: Account) -> None
         )
         assert empty.json()["code"] == "malformed_body"
         assert json.loads(empty.content)["status"] == 400
+
+
+async def test_who_waits_too_long_for_a_repair_comes_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes_sync_review, "_PATIENCE_S", 0.01)
+    places = asyncio.Semaphore(1)
+    async with routes_sync_review._place(places):
+        with pytest.raises(StoreUnavailable) as refused:
+            await routes_sync_review._place(places).__aenter__()
+        assert refused.value.retry_after_s > 1
+    for _ in range(2):
+        async with routes_sync_review._place(places):
+            assert places.locked()
