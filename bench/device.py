@@ -7,7 +7,7 @@ import asyncio
 import gzip
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -121,7 +121,16 @@ class Device:
         self._codec = msgspec.json if form.format == "json" else msgspec.msgpack
         self._answer: Any = self._codec.Decoder(Answer)
         self._stamp = Stamp(0)
-        self._connection = _Connection(installation, form)
+        coding = {"content-encoding": form.coding} if form.coding else {}
+        self._connection = Connection(
+            installation.url,
+            {
+                "authorization": installation.headers["authorization"],
+                "content-type": "application/json" if form.format == "json" else "application/msgpack",
+                "accept-encoding": form.coding or "identity",
+                **coding,
+            },
+        )
 
     def encoded(self, changes: Iterable[tuple[str, Fields]]) -> bytes:
         """Return workouts' changes under stamps of now, for `round_trip`. `base` is 0, as of any document not yet downloaded."""
@@ -174,29 +183,21 @@ async def load(device: Device, changes: Sequence[tuple[str, Fields]]) -> None:
         answer.all_applied(len(batch))
 
 
-class _Received(NamedTuple):
+class Received(NamedTuple):
     body: bytes
     coding: str
 
 
-class _Connection:
+class Connection:
     """HTTP/1.1, one request at a time, bodies of known length: what the gateway answers with."""
 
-    def __init__(self, installation: Installation, form: Form) -> None:
-        host, _, port = installation.url.removeprefix("http://").partition(":")
+    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
+        host, _, port = url.removeprefix("http://").partition(":")
         self._address = host, int(port)
-        media_type = "application/json" if form.format == "json" else "application/msgpack"
-        headers = {
-            "host": host,
-            "authorization": installation.headers["authorization"],
-            "content-type": media_type,
-            "accept-encoding": form.coding or "identity",
-            **({"content-encoding": form.coding} if form.coding else {}),
-        }
-        self._headers = "".join(f"{name}: {text}\r\n" for name, text in headers.items())
+        self._headers = "".join(f"{name}: {text}\r\n" for name, text in {"host": host, **headers}.items())
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def post(self, path: str, body: bytes) -> _Received:
+    async def post(self, path: str, body: bytes) -> Received:
         if self._streams is None or self._streams[0].at_eof():  # the server ends a connection that rested too long
             self._streams = await asyncio.open_connection(*self._address)
         reader, writer = self._streams
@@ -207,14 +208,14 @@ class _Connection:
         received = await reader.readexactly(int(headers["content-length"]))
         if status.split(" ")[1] != "200":
             raise AssertionError(f"{status}: {received[:500]!r}")
-        return _Received(received, headers.get("content-encoding", ""))
+        return Received(received, headers.get("content-encoding", ""))
 
     def close(self) -> None:
         if self._streams is not None:
             self._streams[1].close()
 
 
-def _decoded(received: _Received) -> bytes:
+def _decoded(received: Received) -> bytes:
     match received.coding:
         case "gzip":
             return gzip.decompress(received.body)

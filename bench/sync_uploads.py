@@ -6,10 +6,8 @@ are spread.
 """
 
 import asyncio
-import json
 import random
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,11 +20,10 @@ from pymongo import AsyncMongoClient, ReplaceOne
 from rich.console import Console
 
 from bench import servers, workload
-from bench.device import signed_up
+from bench.device import Connection, Device, signed_up
 from bench.servers import Servers
 from bench.tables import table
 from bench.workload import Fields
-from sync import clock
 
 WORKOUTS = 16_000
 BATCH = 100
@@ -152,73 +149,55 @@ async def _raw(running: Servers, created: list[Any], updated: list[Any]) -> tupl
 
 
 async def _by_hand(running: Servers, created: list[Any], updated: list[Any]) -> tuple[Measured, Measured]:
-    async with (
-        AsyncMongoClient[dict[str, Any]](running.mongo_url) as client,
-        httpx.AsyncClient(timeout=120, trust_env=False) as http,
-    ):
+    urls = running.handwritten.urls
+    connections = [Connection(urls[user % servers.PROCESSES], _JSON) for user in range(len(created))]
+    async with AsyncMongoClient[dict[str, Any]](running.mongo_url) as client:
         await client[servers.DATABASE]["handwritten"].drop()
         measured = []
         for step, work in enumerate((created, updated)):
             stamp = f"{time.time_ns() // 1_000_000 + step:016x}"
             bodies = [
                 [
-                    json.dumps({"changes": [{"id": f"{user}/{name}", "stamp": stamp, "set": fields} for name, fields in batch]})
+                    msgspec.json.encode(
+                        {"changes": [{"id": f"{user}/{name}", "stamp": stamp, "set": fields} for name, fields in batch]}
+                    )
                     for batch in _batches(mine)
                 ]
                 for user, mine in enumerate(work)
-            ]  # fmt: skip
+            ]
 
-            async def send(user: int, bodies: list[list[str]] = bodies) -> None:
-                url = running.handwritten.urls[user % servers.PROCESSES]
+            async def send(user: int, bodies: list[list[bytes]] = bodies) -> None:
                 for body in bodies[user]:
-                    response = await http.post(f"{url}/upload", content=body, headers=_JSON)
-                    response.raise_for_status()
+                    await connections[user].post("/upload", body)
 
             measured.append(await _timed(running, running.handwritten.processes, len(work), send, sum(map(len, work))))
         await client[servers.DATABASE]["handwritten"].drop()
+    for connection in connections:
+        connection.close()
     return measured[0], measured[1]
 
 
 async def _ours(running: Servers, created: list[Any], updated: list[Any]) -> tuple[Measured, Measured]:
     async with httpx.AsyncClient(timeout=120, trust_env=False) as http:
-        users = [await signed_up(http, running.gateway.urls[n % servers.PROCESSES]) for n in range(len(created))]
-        cursors = [""] * len(users)
-        measured = []
-        for work in (created, updated):
-            prepared = [
-                [
-                    [
-                        {"id": str(uuid.uuid4()), "collection": "workouts", "doc": name, "set": fields,
-                         "stamp": _stamp(user.replica, position)}
-                        for position, (name, fields) in enumerate(batch)
-                    ]
-                    for batch in _batches(mine)
-                ]
-                for user, mine in zip(users, work, strict=True)
-            ]  # fmt: skip
+        urls = running.gateway.urls
+        devices = [Device(await signed_up(http, urls[n % servers.PROCESSES])) for n in range(len(created))]
+    measured = []
+    for work in (created, updated):
+        # All but the cursor is written beforehand: what is measured is the server, as far as one machine allows.
+        encoded = [
+            [device.encoded(batch) for batch in _batches(mine)] for device, mine in zip(devices, work, strict=True)
+        ]
 
-            # All but the cursor is written beforehand: what is measured is the server, as far as one machine allows.
-            encoded = [[msgspec.json.encode(batch) for batch in mine] for mine in prepared]
+        async def send(index: int, encoded: list[list[bytes]] = encoded) -> None:
+            for batch in encoded[index]:
+                answer = (await devices[index].round_trip(batch)).all_applied(BATCH)
+                if answer.documents:
+                    raise AssertionError(answer.documents[:3])
 
-            async def send(index: int, encoded: list[list[bytes]] = encoded) -> None:
-                user = users[index]
-                for batch in encoded[index]:
-                    body = b'{"device_id":"%s","cursor":"%s","changes":%s}' % (
-                        user.device_id.encode(), cursors[index].encode(), batch,
-                    )  # fmt: skip
-                    response = await http.post(f"{user.url}/v1/sync", content=body, headers=user.headers)
-                    response.raise_for_status()
-                    answer = msgspec.json.decode(response.content)
-                    if any(result["status"] != "applied" for result in answer["results"]) or answer["documents"]:
-                        raise AssertionError(response.text[:500])
-                    cursors[index] = answer["cursor"]
-
-            measured.append(await _timed(running, running.gateway.processes, len(work), send, sum(map(len, work))))
+        measured.append(await _timed(running, running.gateway.processes, len(work), send, sum(map(len, work))))
+    for device in devices:
+        device.close()
     return measured[0], measured[1]
-
-
-def _stamp(replica: int, position: int) -> str:
-    return clock.to_wire(clock.tick(clock.ZERO, now_ms=time.time_ns() // 1_000_000 + position, replica=replica))
 
 
 def _batches(mine: Batch) -> list[Batch]:

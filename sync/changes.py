@@ -264,13 +264,14 @@ def _stored(given: dict[str, Any]) -> dict[str, Value]:
 
 def _check_paths(collection: str, given: dict[str, Any], replica: int) -> None:
     """The paths that are not plain registers' are mostly children's and sets', and are then matched as one text."""
-    others = given.keys() - PLAIN_PATHS[collection]
+    plain = PLAIN_PATHS[collection]
+    others = [path for path in given if path not in plain]
     if not others:
         return
     lines = "\n".join(others)
     # As many lines as paths: a path with a line break of its own would pass for two.
     if lines.count("\n") == len(others) - 1 and _USUAL_PATHS[collection].fullmatch(lines) is not None:
-        others = {path for path in others if path.count("/") == 1 and type(given[path]) is not bool}
+        others = [path for path in others if path.count("/") == 1 and type(given[path]) is not bool]
     for path in others:
         _check_path(collection, path, given[path], replica)
 
