@@ -20,6 +20,9 @@ _MAC_BYTES: Final = 16
 _MAX_LENGTH: Final = 2_048  # far above what we make; longer ones are not ours
 
 
+UNCOUNTED: Final = -1
+
+
 class Place(Struct, frozen=True, array_like=True):
     collections: tuple[str, ...]
     began: int
@@ -30,11 +33,13 @@ class Place(Struct, frozen=True, array_like=True):
 class Cursor(Struct, frozen=True, array_like=True):
     """shown: the account's newest sequence when this was given. What the places tell was read of the account as it was then; just
     after an election an older state might be shown, in which a document still stands where it was already passed by.
+    remaining: how many documents were to come then, so that they need not be counted for every page; UNCOUNTED in an ended run.
     """
 
     epoch: int
     shown: int
     places: tuple[Place, ...]
+    remaining: int = UNCOUNTED
 
 
 _decoder = msgspec.msgpack.Decoder(Cursor)
@@ -107,6 +112,16 @@ def presented(cursor: Cursor | None, *, epoch: int, newest: int, collections: tu
         return 0
     held = {name: 0 if place.below is not None else place.at for place in cursor.places for name in place.collections}
     return min((held.get(name, 0) for name in collections), default=0)
+
+
+def remaining(cursor: Cursor | None, places: tuple[Place, ...], *, newest: int, passed: int) -> int | None:
+    """Return how many documents are to come after a page that passed so many; None where they have to be counted.
+
+    They need not be while nothing was written since the cursor was given, and it goes on where it ended.
+    """
+    if cursor is None or cursor.remaining == UNCOUNTED or cursor.shown != newest or cursor.places != places:
+        return None
+    return cursor.remaining - passed
 
 
 def close_run(epoch: int, collections: tuple[str, ...], *, at: int) -> Cursor:

@@ -45,6 +45,7 @@ class Page:
         self, limit: int, answered: Format, carried: Mapping[Key, Sequence[Change]] = MappingProxyType({})
     ) -> None:
         self.documents: list[Raw] = []
+        self.passed = 0  # documents, also those of which nothing was left to tell
         self._limit = limit
         self._encode = _ENCODE[answered]
         self._show = _SHOW[answered]
@@ -55,6 +56,7 @@ class Page:
         """Add the registers written after `began`, unless nothing is left to tell; False if the page is full before it."""
         fields = self._fields(document, began)
         if not fields and not document.purged:
+            self.passed += 1
             return True
         if len(self.documents) >= self._limit:
             return False
@@ -71,6 +73,7 @@ class Page:
             return False
         self.documents.append(Raw(encoded))
         self._bytes += len(encoded)
+        self.passed += 1
         return True
 
     def _fields(self, document: Document, began: int) -> dict[str, Mapping[str, Any]]:

@@ -100,8 +100,11 @@ async def _read(store: Store, user_id: str, caller: "_Caller", carried: Carried 
             if is_kept or not caller.is_house_to_be_kept(head):
                 places, was_refused = caller.open_run(head)
                 going_on = await download.download(view, places, page)
-                count = 0 if going_on is None else await download.remaining(view, going_on)
-                return _Read(head, going_on, was_refused, count)
+                if going_on is None:
+                    return _Read(head, None, was_refused, 0)
+                known = cursor.remaining(caller.presented, places, newest=head.seq, passed=page.passed)
+                count = await download.remaining(view, going_on) if was_refused or known is None else known
+                return _Read(head, replace(going_on, remaining=count), was_refused, count)
         head = await _keep_house(store, user_id, caller, head)
         least, is_kept = max(least, head.seq), True
 

@@ -22,6 +22,7 @@ from sync.store import Store, View
 from sync.store_memory import MemoryStore
 from sync.store_mongo import MongoStore
 from sync.values import Value
+from sync.view_mongo import MongoView
 from tests.sync.model import (
     CURSOR_KEY,
     NOW_MS,
@@ -534,3 +535,33 @@ async def test_the_base_of_a_foreign_history_is_not_taken_for_this_one_s(
     early = {**sent({"title": "d"}, stamp=stamp_at(counter=3, replica=2), doc=doc), "base": 2}
     assert not (await trip(store, user, watch, early))["reset"]
     assert await lost() == ["c"]
+
+
+async def test_what_remains_is_counted_once_while_nobody_writes(
+    database: AsyncDatabase[dict[str, Any]], user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, phone = MongoStore(database), new_id()
+    await store.register_device(user, phone)
+    counts = 0
+    counted = MongoView.count_changed
+
+    async def count_changed(self: MongoView, *given: Any, **more: Any) -> int:
+        nonlocal counts
+        counts += 1
+        return await counted(self, *given, **more)
+
+    monkeypatch.setattr(MongoView, "count_changed", count_changed)
+    changes = [sent({"title": n}, stamp=stamp_at(), doc=new_id()) for n in range(10)]
+    await trip(store, user, phone, *changes)
+    pages = [await trip(store, user, phone, limit=3)]
+    while pages[-1]["more"]:
+        pages.append(await trip(store, user, phone, cursor=pages[-1]["cursor"], limit=3))
+    assert [page["remaining"] for page in pages] == [7, 4, 1, 0]
+    assert counts == 1
+    # After a write, and for other collections, it is counted anew.
+    first = pages[0]
+    more = [sent({"title": 1}, stamp=stamp_at(), doc=new_id(), collection="goals") for _ in range(2)]
+    assert (await trip(store, user, phone, *more, cursor=first["cursor"], limit=3))["remaining"] == 6
+    assert counts == 3  # the snapshot's rest, and what came since
+    part = await trip(store, user, phone, cursor=first["cursor"], limit=3, collections=["workouts"])
+    assert part["remaining"] == 4
