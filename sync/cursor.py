@@ -18,9 +18,7 @@ from msgspec import Struct
 
 _MAC_BYTES: Final = 16
 _MAX_LENGTH: Final = 2_048  # far above what we make; longer ones are not ours
-
-
-UNCOUNTED: Final = -1
+UNCOUNTED: Final = -1  # of `Cursor.remaining`
 
 
 class Place(Struct, frozen=True, array_like=True):
