@@ -165,7 +165,7 @@ class Replica:
         else:
             # A collection that the cursor did not stand for gets its snapshot, which does not tell what was purged. What is
             # held of one that is left out grows stale and stays, as a counter can be added to only by who knows its total.
-            self._hold([key for key in self.answered if _is_new(key.collection, self._covered, wanted)])
+            self._hold([key for key in self.answered if replica_state.is_new(key.collection, self._covered, wanted)])
         for sent, result in zip(request["changes"], response["results"], strict=True):
             self._take_result(self._answered_change(sent), result)
         for given in response["documents"]:
@@ -175,8 +175,11 @@ class Replica:
         self.cursor, self._covered = response["cursor"], wanted
         self._run_goes_on = response["more"]
         if not response["more"]:
-            if not self._was_told:
-                self._compare(response.get("digests", {}))
+            theirs = response.get("digests", {})
+            if self._was_told:  # perhaps of what is newer than these digests; the next round trip's are surely as new
+                self._run_goes_on = bool(self._answered.differing(theirs))
+            else:
+                self._compare(theirs)
             self._was_told = False
             held, self._held = self._held, None
             self._send_again(held or {})
@@ -354,8 +357,9 @@ class Replica:
 
     def _compare(self, theirs: Mapping[str, str]) -> None:
         """Begin the repair of a collection that differs; one that did not differ, or does no more, is in order."""
-        for name, wire in theirs.items():
-            if wire == digest.to_wire(self._answered.sum_of(name)):
+        differing = self._answered.differing(theirs)
+        for name in theirs:
+            if name not in differing:
                 self._repairs.pop(name, None)
                 self.diverged.discard(name)
             elif self._repairs.get(name, 0) >= REPAIRS_IN_A_ROW:
@@ -393,8 +397,3 @@ class Replica:
 
     def _saw(self, stamp: Stamp) -> None:
         self._told = max(self._told, stamp)
-
-
-def _is_new(collection: str, before: Sequence[str] | None, now: Sequence[str] | None) -> bool:
-    """Whether a set of collections, of which None is all, has one that the set before it had not."""
-    return before is not None and collection not in before and (now is None or collection in now)

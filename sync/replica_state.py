@@ -4,7 +4,7 @@ The answered part carries a sum for each collection, kept up as registers come a
 over what a store gives back, so that a store that lost something is found out by the server's digests.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -118,6 +118,10 @@ class Answered:
     def sum_of(self, collection: str) -> int:
         return self.sums.get(collection, 0)
 
+    def differing(self, theirs: Mapping[str, str]) -> set[str]:
+        """Return the collections whose digest, as the server tells it, is not that of what is held."""
+        return {name for name, wire in theirs.items() if wire != digest.to_wire(self.sum_of(name))}
+
     def buckets_of(self, collection: str) -> list[int]:
         """Return the sums of the collection's parts by `digest.bucket_of`."""
         sums = [0] * digest.BUCKETS
@@ -225,3 +229,8 @@ def decode(snapshot: bytes) -> Stored:
 
 def greatest(changes: Iterable[Unsent]) -> Stamp:
     return max((change.stamp for change in changes), default=ZERO)
+
+
+def is_new(collection: str, before: Sequence[str] | None, now: Sequence[str] | None) -> bool:
+    """Whether a set of collections, of which None is all, has one that the set before it had not."""
+    return before is not None and collection not in before and (now is None or collection in now)

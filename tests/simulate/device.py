@@ -118,8 +118,10 @@ class Device:
         elif how % 3 == 1:
             del self.replica.answered[key]
         else:
-            name = sorted(held)[path % len(held)]
-            held[f"made/{path % 2}"] = held[name]
+            name, made = sorted(held)[path % len(held)], f"made/{path % 2}"
+            if made in held:  # with the same stamp it would be another value only, which no digest covers
+                return False
+            held[made] = held[name]
         self.damaged.add(key.collection)
         self.restart()  # sums are taken over what the store gives back
         return True
