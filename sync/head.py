@@ -37,6 +37,8 @@ class Head(Struct, frozen=True, kw_only=True):
     digests: by collection; one without registers may be left out.
     quarantined_bytes: at least what the quarantine holds; 0 only where it is empty.
     purge_at_ms: when to look for documents to purge; 0 while none was ever deleted.
+    wall_ms: the wall clock by which stamps were last believed or not; no later one is held to an earlier time, but for a clock of
+    ours that ran ahead.
     """
 
     epoch: int
@@ -46,6 +48,7 @@ class Head(Struct, frozen=True, kw_only=True):
     digests: Mapping[str, int] = {}
     quarantined_bytes: int = 0
     purge_at_ms: int = 0
+    wall_ms: int = 0
     devices: dict[str, Device]
 
     def with_device(self, device_id: str, device: Device) -> "Head":

@@ -98,8 +98,9 @@ def write(key: Key, given: Mapping[str, Value], state: State, *, now_ms: int) ->
         return Outcome(state.head)
     stamp = clock.tick(state.head.clock, now_ms=now_ms, replica=clock.SERVER_REPLICA)
     change = Change("", key, stamp, None, dict(given), MAX_DOCUMENT_BYTES)
-    # A clock that is ahead (of restamped changes) must not make the server doubt itself.
-    return apply([change], state, now_ms=max(now_ms, clock.milliseconds_of(stamp)))
+    # A clock that is ahead (of restamped changes) must not make the server doubt itself, nor be taken for the time.
+    outcome = apply([change], state, now_ms=max(now_ms, clock.milliseconds_of(stamp)))
+    return outcome._replace(head=replace(outcome.head, wall_ms=state.head.wall_ms))
 
 
 def purge(state: State, *, now_ms: int) -> Outcome:
@@ -145,7 +146,10 @@ class _Merging:
         self.stored = state.documents
         self.known_restamps = state.restamps
         self.now_ms = now_ms
-        self.latest_believed = clock.latest_believed(now_ms)
+        # A request may be merged after its repetition, or by a server whose clock is behind: a stamp that was believed once would then
+        # be replaced, over what its device has written since.
+        self.wall_ms = max(now_ms, min(state.head.wall_ms, now_ms + clock.MAX_AHEAD_MS))
+        self.latest_believed = clock.latest_believed(self.wall_ms)
         self.seq = state.head.seq
         self.clock = state.head.clock
         self.restamped = state.head.restamped
@@ -208,6 +212,7 @@ class _Merging:
             restamped=self.restamped,
             digests=digests,
             purge_at_ms=purge_at_ms,
+            wall_ms=self.wall_ms if written or self.restamps else self.head.wall_ms,
         )
         return Outcome(head, written, self.restamps, results, conflicts=list(self.conflicts.values()))
 

@@ -77,6 +77,7 @@ def of_head(user_id: str, head: Head) -> Record:
         "digests": {name: _signed(digest) for name, digest in head.digests.items()},
         "quarantined_bytes": head.quarantined_bytes,
         "purge_at_ms": head.purge_at_ms,
+        "wall_ms": head.wall_ms,
         "devices": {name: list(_fields(device)) for name, device in head.devices.items()},
     }
 
@@ -101,6 +102,7 @@ def head(record: Mapping[str, Any]) -> Head:
         digests={name: int(digest) % MODULUS for name, digest in record["digests"].items()},
         quarantined_bytes=int(record["quarantined_bytes"]),
         purge_at_ms=int(record["purge_at_ms"]),
+        wall_ms=int(record["wall_ms"]),
         devices={
             name: Device(replica, int(seen_ms), int(presented), tuple(collections))
             for name, (replica, seen_ms, presented, collections) in record["devices"].items()

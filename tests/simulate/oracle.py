@@ -135,6 +135,7 @@ class Oracle:
         self.max_paths = max_paths
         self.seq = 0
         self.clock = 0
+        self.wall_ms = 0  # the newest time by which an upload was judged
         self.documents: dict[Key, dict[str, Register]] = {}
         self.purged: set[Key] = set()
         self.deleted_ms: dict[Key, int] = {}
@@ -162,8 +163,12 @@ class Oracle:
         """Merge well-formed changes in stamp order; expectations stand in the order given."""
         expected: dict[int, Expected] = {}
         touched: dict[Key, int] = {}
+        wall_ms = max(now_ms, min(self.wall_ms, now_ms + 60_000))
+        seq, pairs = self.seq, len(self.restamps)
         for index in sorted(range(len(changes)), key=lambda index: int(changes[index]["stamp"], 16)):
-            expected[index] = self._merge(changes[index], touched, now_ms)
+            expected[index] = self._merge(changes[index], touched, wall_ms, now_ms)
+        if (self.seq, len(self.restamps)) != (seq, pairs):
+            self.wall_ms = wall_ms
         for key, seq in touched.items():
             registers = self.documents[key]
             self.log.append(Written(seq, key, registers))
@@ -178,12 +183,12 @@ class Oracle:
                 self.quarantine.pop(change["id"], None)
         return [expected[index] for index in range(len(changes))]
 
-    def _merge(self, change: Mapping[str, Any], touched: dict[Key, int], now_ms: int) -> Expected:
+    def _merge(self, change: Mapping[str, Any], touched: dict[Key, int], wall_ms: int, now_ms: int) -> Expected:
         key = (change["collection"], change["doc"])
         if key in self.purged:
             return Expected("rejected", code="document_purged")
         old = int(change["stamp"], 16)
-        is_new_pair = old not in self.restamps and old >> 21 > now_ms + 60_000
+        is_new_pair = old not in self.restamps and old >> 21 > wall_ms + 60_000
         stamp = self._next_reading(now_ms, replica_of(old)) if is_new_pair else self.restamps.get(old, old)
         given = {path: canonical(value) for path, value in change["set"].items()}
         stored = self.documents.get(key, {})
@@ -253,7 +258,9 @@ class Oracle:
     def write(self, key: Key, given: Mapping[str, Any], stamp: int, now_ms: int) -> None:
         """The server's own writes are believed, and never refused but for their size."""
         change = {"id": "", "collection": key[0], "doc": key[1], "stamp": f"{stamp:016x}", "set": given}
+        wall_ms = self.wall_ms
         self.upload([change], now_ms=max(now_ms, stamp >> 21))
+        self.wall_ms = wall_ms
         self.quarantine.pop("", None)
 
     def came(self, device_id: str, collections: Iterable[str], presented: Mapping[str, int]) -> None:

@@ -269,6 +269,37 @@ def test_a_remembered_pair_outlives_the_wait_for_the_wall_clock() -> None:
     assert (other.status, other.stamp) == ("restamped", first.stamp)
 
 
+def test_what_was_believed_once_is_believed_by_a_request_that_is_merged_late() -> None:
+    """A request that was given up runs on with its own time, after its repetition and the device's next edit."""
+    account = Account()
+    sent = write({"title": "sent twice"}, stamp_at(NOW_MS + 60_500))
+    assert statuses(account.apply(sent, now_ms=NOW_MS + 1_000)) == ["applied"]
+    assert statuses(account.apply(write({"title": "edited"}, stamp_at(NOW_MS + 60_600)), now_ms=NOW_MS + 1_000)) == [
+        "applied"
+    ]
+    before = account.registers
+    [late] = account.apply(sent, now_ms=NOW_MS)
+    assert late.status == "superseded"
+    assert (account.registers, account.restamps) == (before, {})
+
+
+def test_a_server_whose_clock_ran_ahead_is_not_followed_further_than_a_device() -> None:
+    account = Account()
+    years = 10 * 365 * 86_400_000
+    account.apply(write({"title": 1}, stamp_at()), now_ms=NOW_MS + years)
+    assert statuses(account.apply(write({"title": 2}, stamp_at(NOW_MS + 120_000)))) == ["applied"]
+    assert statuses(account.apply(write({"title": 3}, stamp_at(NOW_MS + 120_001)))) == ["restamped"]
+    assert account.head.wall_ms == NOW_MS + 60_000
+
+
+def test_the_servers_own_writes_tell_no_time() -> None:
+    account = Account()
+    account.apply(write({"title": 1}, clock.latest_believed(NOW_MS)))
+    account.fill({"notes": 1})
+    assert account.head.wall_ms == NOW_MS
+    assert statuses(account.apply(write({"notes": 2}, stamp_at(AHEAD_MS)))) == ["restamped"]
+
+
 def test_a_restamped_change_may_be_superseded() -> None:
     account = Account()
     old = stamp_at(AHEAD_MS)
