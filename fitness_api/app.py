@@ -21,6 +21,7 @@ from fitness_api import (
     routes_auth,
     routes_imports,
     routes_live,
+    routes_oauth,
     routes_operations,
     routes_sync,
     routes_sync_review,
@@ -36,6 +37,7 @@ from fitness_api.settings import Settings
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
     *routes_auth.OPERATIONS,
+    *routes_oauth.OPERATIONS,
     *routes_account.OPERATIONS,
     *routes_sync.OPERATIONS,
     *routes_sync_review.OPERATIONS,

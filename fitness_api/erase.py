@@ -39,6 +39,7 @@ async def account(stores: Stores, user_id: str, *, now_ms: int) -> None:
     await stores.tracks.erase(user_id)
     await stores.imports.erase(user_id)
     await stores.identity.remove_devices(user_id)
+    await stores.identity.remove_history(user_id)
     is_last = now_ms - gravestone.erased_at_ms >= GRACE_MS
     await stores.identity.advance(gravestone, None if is_last else "swept")
 

@@ -19,6 +19,8 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure, PyMongoError
 
+from fitness_api.identity import audit_store_mongo as audit_store
+from fitness_api.identity import single_use_mongo as single_use
 from fitness_api.identity import store_mongo as identity_store
 from fitness_api.workouts import import_store_mongo as import_store
 from sync import store_mongo as sync_store
@@ -27,7 +29,14 @@ from sync import track_store_mongo as track_store
 Keys = Sequence[tuple[str, int | str]]
 Collections = Mapping[str, Mapping[str, Any]]
 
-ADAPTERS: tuple[ModuleType, ...] = (identity_store, import_store, sync_store, track_store)
+ADAPTERS: tuple[ModuleType, ...] = (
+    identity_store,
+    audit_store,
+    single_use,
+    import_store,
+    sync_store,
+    track_store,
+)
 
 # What makes an index another index. Everything else that listIndexes tells (v, ns, weights) is the server's own.
 INDEX_OPTIONS = ("unique", "sparse", "expireAfterSeconds", "partialFilterExpression", "collation", "hidden")

@@ -142,6 +142,14 @@ INVALID_CREDENTIALS: Final = Problem(
     meaning="They do not belong together, or nobody has that address; which of the two is not told.",
     remedy="Let the user type them again, or reset the password.",
 )
+MFA_REQUIRED: Final = Problem(
+    status=401,
+    code="mfa_required",
+    title="A second factor is needed",
+    meaning="What was sent holds, and the account has a second factor, which is to be shown as well.",
+    remedy="Let the user choose one of `ways`, and send it with `mfa_token` to `/v1/auth/mfa` within five minutes.",
+    members={"mfa_token": "mfa_token", "ways": "ways"},
+)
 TOO_MANY_REQUESTS: Final = Problem(
     status=429,
     code="too_many_requests",
@@ -309,6 +317,7 @@ PROBLEMS: Final[Mapping[type[Exception], Problem]] = {
     identity.PasswordHashersBusy: TOO_MANY_REQUESTS,
     identity.AccountDeleted: ACCOUNT_DELETED,
     identity.ReauthenticationRequired: REAUTHENTICATION_REQUIRED,
+    identity.MfaRequired: MFA_REQUIRED,
     identity.GrantInvalid: INVALID_GRANT,
     identity.ScopeExceeded: INVALID_SCOPE,
     identity.AccessTokenInvalid: UNAUTHENTICATED,

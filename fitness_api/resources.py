@@ -10,11 +10,16 @@ from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
 from fitness_api.erase import Stores
+from fitness_api.identity.audit_log import AuditLog
+from fitness_api.identity.audit_store_mongo import MongoAuditStore
 from fitness_api.identity.devices import Devices
 from fitness_api.identity.erasure_store_mongo import MongoErasureStore
 from fitness_api.identity.key_ring import KeyRing
+from fitness_api.identity.logins import Logins, no_second_factors
 from fitness_api.identity.passwords import Passwords
 from fitness_api.identity.sessions import Sessions
+from fitness_api.identity.single_use import SingleUse
+from fitness_api.identity.single_use_mongo import MongoSingleUse
 from fitness_api.identity.store import Store as Accounts
 from fitness_api.identity.store_mongo import MongoStore as MongoAccounts
 from fitness_api.live_sockets import LiveSockets
@@ -50,6 +55,9 @@ class Resources(TypedDict):
     cursor_key: bytes
     accounts: Accounts
     sessions: Sessions
+    logins: Logins
+    single_use: SingleUse
+    audit: AuditLog
     devices: Devices
     tracks: TrackStore
     track_reads: asyncio.Semaphore
@@ -82,13 +90,14 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     passwords = Passwords(hashers=settings.password_hashers)
     sessions = Sessions(
         accounts,
-        passwords,
         KeyRing(accounts, master_key),
         issuer=settings.public_url.rstrip("/"),
         master_key=master_key,
         # Its connections ask again whether it goes on, in whichever process they are.
         on_end=hints.announce,
     )
+    single_use, audit = MongoSingleUse(database), AuditLog(MongoAuditStore(database))
+    logins = Logins(accounts, passwords, sessions, single_use, audit, second_factors=no_second_factors)
     live_sockets = LiveSockets(hints, sessions)
     running = AsyncExitStack()
     try:
@@ -105,6 +114,9 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             "cursor_key": cursor.derive_key(master_key),
             "accounts": accounts,
             "sessions": sessions,
+            "logins": logins,
+            "single_use": single_use,
+            "audit": audit,
             "devices": Devices(accounts, sync_store),
             "tracks": tracks,
             "track_reads": asyncio.Semaphore(TRACK_READS),

@@ -25,7 +25,10 @@ _TYPES: Final = frozenset({"at+jwt", "application/at+jwt"})  # RFC 9068 section 
 
 
 class Principal(Struct, frozen=True, kw_only=True):
-    """Who calls, as the token says. `generation` is the refresh counter with which the token was minted."""
+    """Who calls, as the token says. `generation` is the refresh counter with which the token was minted.
+
+    methods: how the user proved who they are (RFC 8176). key_thumbprint: of the key that the caller has to prove (RFC 9449).
+    """
 
     user_id: str
     session_id: str
@@ -34,6 +37,8 @@ class Principal(Struct, frozen=True, kw_only=True):
     generation: int
     expires_at_s: int
     authenticated_at_s: int
+    methods: tuple[str, ...] = ()
+    key_thumbprint: str | None = None
 
 
 class _Header(Struct, forbid_unknown_fields=True):
@@ -44,7 +49,13 @@ class _Header(Struct, forbid_unknown_fields=True):
     kid: str
 
 
-class _Claims(Struct):
+class _Confirmation(Struct):
+    """RFC 9449 section 6.1."""
+
+    jkt: str
+
+
+class _Claims(Struct, omit_defaults=True):
     iss: str
     aud: str
     sub: str
@@ -56,6 +67,8 @@ class _Claims(Struct):
     sid: str
     gen: int
     auth_time: int
+    amr: tuple[str, ...] = ()
+    cnf: _Confirmation | None = None
 
 
 _jws: Final = jwt.PyJWS(algorithms=[_ALGORITHM])
@@ -74,6 +87,8 @@ def mint(
     scopes: Iterable[str],
     generation: int,
     authenticated_at_s: int,
+    methods: tuple[str, ...] = (),
+    key_thumbprint: str | None = None,
     now_s: int,
     token_id: str,
 ) -> str:
@@ -89,6 +104,8 @@ def mint(
         sid=session_id,
         gen=generation,
         auth_time=authenticated_at_s,
+        amr=methods,
+        cnf=None if key_thumbprint is None else _Confirmation(key_thumbprint),
     )
     headers = {"typ": "at+jwt", "kid": key.kid}
     return _jws.encode(json.encode(claims), key.private, algorithm=_ALGORITHM, headers=headers)
@@ -121,6 +138,8 @@ def verify(
         generation=claims.gen,
         expires_at_s=claims.exp,
         authenticated_at_s=claims.auth_time,
+        methods=claims.amr,
+        key_thumbprint=None if claims.cnf is None else claims.cnf.jkt,
     )
 
 

@@ -49,6 +49,10 @@ class ErasureStore(Protocol):
         """Let the account's e-mail addresses be registered anew."""
         ...
 
+    async def remove_history(self, user_id: str) -> None:
+        """Remove what could be redeemed once, and the audit log."""
+        ...
+
     async def remove_devices(self, user_id: str) -> None:
         """Remove push addresses and devices, in that order."""
         ...

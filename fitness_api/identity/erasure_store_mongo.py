@@ -35,6 +35,8 @@ class MongoErasureStore:
         self._sessions: AsyncCollection[Document] = database["sessions"]
         self._devices: AsyncCollection[Document] = database["devices"]
         self._push_addresses: AsyncCollection[Document] = database["push_addresses"]
+        self._single_use: AsyncCollection[Document] = database["single_use"]
+        self._audit: AsyncCollection[Document] = database["audit"]
 
     async def bury(self, user_id: str, *, now_ms: int) -> Gravestone:
         begun = {**user(user_id), "erased_at": date(now_ms), "stage": "begun"}
@@ -69,6 +71,11 @@ class MongoErasureStore:
 
     async def free_addresses(self, user_id: str) -> None:
         await self._disown(self._emails, user_id)
+
+    async def remove_history(self, user_id: str) -> None:
+        await self._disown(self._single_use, user_id)
+        with translated():
+            await remove_all(self._audit, user_id)
 
     async def remove_devices(self, user_id: str) -> None:
         await self._disown(self._push_addresses, user_id)

@@ -6,6 +6,7 @@ IdentityError
   ├─ PasswordHashersBusy  more passwords wait to be checked than can be in good time; nothing was checked
   ├─ AccountDeleted       the account was erased; nothing of it comes back
   ├─ ReauthenticationRequired   the login is too long ago for what is asked
+  ├─ MfaRequired          the first factor holds, and the account has a second one
   ├─ GrantInvalid         a refresh token that does not hold (any more)
   ├─ ScopeExceeded        more scopes asked for than were granted
   ├─ AccessTokenInvalid   not an access token of ours, or not any more
@@ -50,6 +51,15 @@ class ReauthenticationRequired(IdentityError):
     def __init__(self, *, max_age_s: int) -> None:
         super().__init__(f"This needs a login of the last {max_age_s // 60} minutes.")
         self.max_age_s = max_age_s
+
+
+class MfaRequired(IdentityError):
+    """mfa_token: completes this login, once. ways: the second factors that the account has."""
+
+    def __init__(self, *, mfa_token: str, ways: tuple[str, ...]) -> None:
+        super().__init__("The account asks for a second factor.")
+        self.mfa_token = mfa_token
+        self.ways = ways
 
 
 class GrantInvalid(IdentityError):

@@ -37,6 +37,8 @@ class Session(Struct, frozen=True, kw_only=True):
     counter: of the refresh token that may be used next; access tokens carry it as `gen`.
     used_at_ms: when the token before it was first used; None while no token was.
     seen_generation: the greatest `gen` that an access token was seen with.
+    methods: how the user proved who they are, in the words of RFC 8176.
+    key_thumbprint: of the key that its tokens are bound to (RFC 9449); None: whoever holds them may use them.
     """
 
     user_id: str
@@ -50,6 +52,8 @@ class Session(Struct, frozen=True, kw_only=True):
     ends_at_ms: int
     expires_at_ms: int
     user_agent: str = ""
+    methods: tuple[str, ...] = ()
+    key_thumbprint: str | None = None
 
 
 class RefreshToken(Struct, frozen=True):
@@ -80,7 +84,15 @@ Decision = Advance | Repeat | Replay | Expired
 
 
 def begin(
-    *, user_id: str, session_id: str, client_id: str, scopes: tuple[str, ...], user_agent: str, now_ms: int
+    *,
+    user_id: str,
+    session_id: str,
+    client_id: str,
+    scopes: tuple[str, ...],
+    methods: tuple[str, ...] = (),
+    user_agent: str,
+    key_thumbprint: str | None = None,
+    now_ms: int,
 ) -> Session:
     return Session(
         user_id=user_id,
@@ -91,6 +103,8 @@ def begin(
         ends_at_ms=now_ms + ABSOLUTE_MS,
         expires_at_ms=now_ms + SLIDING_MS,
         user_agent=user_agent,
+        methods=methods,
+        key_thumbprint=key_thumbprint,
     )
 
 

@@ -1,23 +1,19 @@
-"""Registering, logging in, refreshing, ending a session, and telling who calls."""
+"""Beginning, refreshing and ending a session, and telling who calls."""
 
-import unicodedata
 from collections import OrderedDict
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Final, Generic, NamedTuple, TypeVar
 from uuid import uuid4
 
 from msgspec import Struct
 
-from fitness_api.errors import InvalidBody, NotAuthenticated
-from fitness_api.identity import access_tokens, accounts, refresh_tokens
+from fitness_api.errors import NotAuthenticated
+from fitness_api.identity import access_tokens, refresh_tokens
 from fitness_api.identity.access_tokens import Principal
-from fitness_api.identity.accounts import Account
 from fitness_api.identity.errors import (
     AccessTokenExpired,
     AccessTokenInvalid,
     AccountDeleted,
-    EmailTaken,
     GrantInvalid,
     InvalidCredentials,
     ReauthenticationRequired,
@@ -25,7 +21,6 @@ from fitness_api.identity.errors import (
     SigningKeyUnknown,
 )
 from fitness_api.identity.key_ring import KeyRing, wall_clock_ms
-from fitness_api.identity.passwords import Passwords
 from fitness_api.identity.refresh_tokens import Advance, Expired, Repeat, Replay, Session
 from fitness_api.identity.signing_keys import PublicJWK
 from fitness_api.identity.store import Store
@@ -105,7 +100,6 @@ class Sessions:
     def __init__(
         self,
         store: Store,
-        passwords: Passwords,
         keys: KeyRing,
         *,
         issuer: str,
@@ -114,7 +108,6 @@ class Sessions:
         on_end: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._store = store
-        self._passwords = passwords
         self._keys = keys
         self._issuer = issuer
         self._refresh_key = refresh_tokens.derive_key(master_key)
@@ -123,37 +116,35 @@ class Sessions:
         self._verified: _Remembered[str, Principal] = _Remembered()
         self._checked: _Remembered[tuple[str, str], _Checked] = _Remembered()
 
-    async def register(
-        self, *, email: str, password: str, display_name: str | None = None, user_agent: str = ""
+    async def begin(
+        self,
+        user_id: str,
+        *,
+        client_id: str = FIRST_PARTY,
+        scopes: tuple[str, ...] = USER_SCOPES,
+        methods: tuple[str, ...],
+        user_agent: str = "",
+        key_thumbprint: str | None = None,
     ) -> TokenPair:
-        """Raises InvalidBody, EmailTaken, or PasswordHashersBusy."""
-        now_ms = self._now_ms()
-        address = accounts.normalised_address(email)
-        password = accounts.normalised_password(password)
-        account = Account(user_id=str(uuid4()), email=accounts.tidy(email), created_at_ms=now_ms)
-        if display_name is not None:
-            account = accounts.changed(account, {"display_name": display_name}, now_year=_year(now_ms))
-        if await self._store.credentials(address) is not None:
-            raise EmailTaken  # before a hash is spent on it; the claim below is what decides
-        password_hash = await self._passwords.hash(password)
-        await self._store.add_account(account, address=address, password_hash=password_hash)
-        return await self._begin(account.user_id, user_agent)
-
-    async def login(self, *, email: str, password: str, user_agent: str = "") -> TokenPair:
-        """Raises InvalidCredentials, alike in time whether or not the address is known, or PasswordHashersBusy."""
-        password = unicodedata.normalize("NFC", password)
-        try:
-            address = accounts.normalised_address(email)
-        except InvalidBody:
-            address = ""  # nobody's, and read like any other
-        known = await self._store.credentials(address)
-        password_hash = None if known is None else known.password_hash
-        if not await self._passwords.verify(password_hash, password) or known is None or password_hash is None:
+        """Begin a session of who has proved by `methods` who they are. Raises InvalidCredentials if the account was erased."""
+        session = refresh_tokens.begin(
+            user_id=user_id,
+            session_id=str(uuid4()),
+            client_id=client_id,
+            scopes=scopes,
+            methods=methods,
+            user_agent=user_agent[:MAX_USER_AGENT],
+            key_thumbprint=key_thumbprint,
+            now_ms=self._now_ms(),
+        )
+        await self._store.add_session(session)
+        if await self._store.is_erased(user_id):
+            # Its sessions may have been ended before this one was there.
+            await self.revoke(user_id, session.session_id)
             raise InvalidCredentials
-        if self._passwords.is_outdated(password_hash):
-            renewed = await self._passwords.hash(password)
-            await self._store.replace_password_hash(known.user_id, before=password_hash, after=renewed)
-        return await self._begin(known.user_id, user_agent)
+        for old in (await self._store.sessions(user_id))[MAX_SESSIONS:]:
+            await self.revoke(user_id, old.session_id)
+        return await self._pair(session, None)
 
     async def refresh(
         self, refresh_token: str, *, client_id: str = FIRST_PARTY, scopes: frozenset[str] | None = None
@@ -287,24 +278,6 @@ class Sessions:
             keys = await self._keys.verifying_unknown()
             return access_tokens.verify(token, keys, now_s, issuer=self._issuer, audience=self._issuer)
 
-    async def _begin(self, user_id: str, user_agent: str) -> TokenPair:
-        session = refresh_tokens.begin(
-            user_id=user_id,
-            session_id=str(uuid4()),
-            client_id=FIRST_PARTY,
-            scopes=USER_SCOPES,
-            user_agent=user_agent[:MAX_USER_AGENT],
-            now_ms=self._now_ms(),
-        )
-        await self._store.add_session(session)
-        if await self._store.is_erased(user_id):
-            # Its sessions may have been ended before this one was there.
-            await self.revoke(user_id, session.session_id)
-            raise InvalidCredentials
-        for old in (await self._store.sessions(user_id))[MAX_SESSIONS:]:
-            await self.revoke(user_id, old.session_id)
-        return await self._pair(session, None)
-
     async def _pair(self, session: Session, scopes: frozenset[str] | None) -> TokenPair:
         granted = session.scopes if scopes is None else tuple(scope for scope in session.scopes if scope in scopes)
         access_token = access_tokens.mint(
@@ -317,6 +290,8 @@ class Sessions:
             scopes=granted,
             generation=session.counter,
             authenticated_at_s=session.authenticated_at_ms // 1000,
+            methods=session.methods,
+            key_thumbprint=session.key_thumbprint,
             now_s=self._now_ms() // 1000,
             token_id=str(uuid4()),
         )
@@ -336,7 +311,3 @@ def _bearer(authorization: str | None) -> str:
     if scheme.lower() != "bearer" or not token.strip():
         raise NotAuthenticated("This needs an access token, as Authorization: Bearer.", error=None)
     return token.strip()
-
-
-def _year(at_ms: int) -> int:
-    return datetime.fromtimestamp(at_ms // 1000, tz=UTC).year

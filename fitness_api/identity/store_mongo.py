@@ -150,6 +150,8 @@ class MongoStore:
                     "ends_at": date(session.ends_at_ms),
                     "expires_at": date(session.expires_at_ms),
                     "user_agent": session.user_agent,
+                    "methods": list(session.methods),
+                    "key_thumbprint": session.key_thumbprint,
                 }
             )
 
@@ -375,6 +377,8 @@ def _session(document: Document) -> Session:
         ends_at_ms=ms(document["ends_at"]),
         expires_at_ms=ms(document["expires_at"]),
         user_agent=document["user_agent"],
+        methods=tuple(document["methods"]),
+        key_thumbprint=document["key_thumbprint"],
     )
 
 

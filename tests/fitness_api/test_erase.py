@@ -39,7 +39,7 @@ async def test_everything_goes_but_gravestones_and_nobody_elses(
     ada, bob = await Person(api, "ada@example.org").settle(), await Person(api, "bob@example.org").settle()
     before = await traces(database, bob.names)
     assert {collection for collection, _ in await traces(database, ada.names)} == {
-        "accounts", "emails", "sessions", "devices", "push_addresses", "sync_records", "tracks", "imports", "import_files",
+        "accounts", "audit", "emails", "sessions", "devices", "push_addresses", "sync_records", "tracks", "imports", "import_files",
     }  # fmt: skip
     answer = await ada.erase()
     assert (answer.status_code, answer.content) == (204, b"")
@@ -160,7 +160,7 @@ class Fused:
         return step
 
 
-STEPS = 8  # bury, sessions, addresses, sync, tracks, imports, devices, the stage
+STEPS = 9  # bury, sessions, addresses, sync, tracks, imports, devices, history, the stage
 
 
 @pytest.mark.parametrize("how", ["again", "resume"])

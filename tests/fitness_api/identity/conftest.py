@@ -4,9 +4,14 @@ from typing import Any
 import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 
+from fitness_api.identity.audit import Origin
+from fitness_api.identity.audit_log import AuditLog
+from fitness_api.identity.audit_store_mongo import MongoAuditStore
 from fitness_api.identity.key_ring import KeyRing
+from fitness_api.identity.logins import Logins, no_second_factors
 from fitness_api.identity.passwords import Passwords
-from fitness_api.identity.sessions import Sessions
+from fitness_api.identity.sessions import Sessions, TokenPair
+from fitness_api.identity.single_use_mongo import MongoSingleUse
 from fitness_api.identity.store_mongo import MongoStore
 
 ISSUER = "http://api.test"
@@ -44,17 +49,46 @@ def passwords() -> Iterator[Passwords]:
     passwords.close()
 
 
+class Process(Sessions):
+    """The sessions and logins of one process of many: nothing is shared but the database and the master key."""
+
+    def __init__(
+        self,
+        database: AsyncDatabase[dict[str, Any]],
+        passwords: Passwords,
+        clock: Clock,
+        *,
+        store: MongoStore | None = None,
+    ) -> None:
+        store = store or MongoStore(database)
+        super().__init__(
+            store, KeyRing(store, MASTER_KEY, now_ms=clock), issuer=ISSUER, master_key=MASTER_KEY, now_ms=clock
+        )
+        self.logins = Logins(
+            store,
+            passwords,
+            self,
+            MongoSingleUse(database),
+            AuditLog(MongoAuditStore(database), now_ms=clock),
+            second_factors=no_second_factors,
+            now_ms=clock,
+        )
+
+    async def register(
+        self, *, email: str, password: str, display_name: str | None = None, user_agent: str = ""
+    ) -> TokenPair:
+        origin = Origin("", user_agent)
+        return await self.logins.register(email=email, password=password, display_name=display_name, origin=origin)
+
+    async def login(self, *, email: str, password: str) -> TokenPair:
+        return await self.logins.login(email=email, password=password, origin=Origin())
+
+
 @pytest.fixture
-def process(store: MongoStore, passwords: Passwords, clock: Clock) -> Callable[[], Sessions]:
-    """Makes what one process of many would have: nothing is shared but the database and the master key."""
-
-    def made() -> Sessions:
-        keys = KeyRing(store, MASTER_KEY, now_ms=clock)
-        return Sessions(store, passwords, keys, issuer=ISSUER, master_key=MASTER_KEY, now_ms=clock)
-
-    return made
+def process(database: AsyncDatabase[dict[str, Any]], passwords: Passwords, clock: Clock) -> Callable[[], Process]:
+    return lambda: Process(database, passwords, clock)
 
 
 @pytest.fixture
-def sessions(process: Callable[[], Sessions]) -> Sessions:
+def sessions(process: Callable[[], Process]) -> Process:
     return process()

@@ -11,9 +11,13 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from fitness_api.identity import erasure_store_mongo
 from fitness_api.identity.accounts import Account
+from fitness_api.identity.audit import AuditEvent, Origin
+from fitness_api.identity.audit_store_mongo import MongoAuditStore
 from fitness_api.identity.erasure_store import ErasureStore, Gravestone
 from fitness_api.identity.erasure_store_mongo import MongoErasureStore
 from fitness_api.identity.errors import EmailTaken, StoreUnavailable
+from fitness_api.identity.single_use import Artefact, digest_of
+from fitness_api.identity.single_use_mongo import MongoSingleUse
 from fitness_api.identity.store import PushAddress
 from fitness_api.identity.store_mongo import MongoStore
 from tests.fitness_api.identity.test_store_mongo import NOW_MS, Owner, account, new_id, session
@@ -111,6 +115,23 @@ async def test_sessions_devices_and_push_addresses_go_and_others_stay(
     assert await bob.push_kind() == "fid"
 
 
+async def test_artefacts_and_the_audit_log_go_and_others_stay(
+    erasures: MongoErasureStore, database: AsyncDatabase[dict[str, Any]]
+) -> None:
+    ada, bob = new_id(), new_id()
+    audit, artefacts = MongoAuditStore(database), MongoSingleUse(database)
+    for user_id in (ada, bob):
+        await audit.append(
+            AuditEvent(event_id=new_id(), user_id=user_id, at_ms=NOW_MS, kind="logged_in", origin=Origin())
+        )
+        digest = digest_of(user_id)
+        await artefacts.add(Artefact(kind="mfa", digest=digest, user_id=user_id, expires_at_ms=4_000_000_000_000))
+    for _ in range(2):
+        await erasures.remove_history(ada)
+    for name in ("audit", "single_use"):
+        assert [row["user_id"] async for row in database[name].find({})] == [bob], name
+
+
 async def test_an_address_registered_meanwhile_is_nobodys(
     erasures: MongoErasureStore, store: MongoStore, database: AsyncDatabase[dict[str, Any]]
 ) -> None:
@@ -157,6 +178,7 @@ async def test_a_lost_database_is_unavailable(tmp_path: Path) -> None:
             erasures.end_sessions("ada"),
             erasures.free_addresses("ada"),
             erasures.remove_devices("ada"),
+            erasures.remove_history("ada"),
             return_exceptions=True,
         )
-    assert [type(answer) for answer in answers] == [StoreUnavailable] * 7
+    assert [type(answer) for answer in answers] == [StoreUnavailable] * 8

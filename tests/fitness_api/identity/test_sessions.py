@@ -24,17 +24,16 @@ from fitness_api.identity.errors import (
     ScopeExceeded,
     StoreUnavailable,
 )
-from fitness_api.identity.key_ring import KeyRing
 from fitness_api.identity.passwords import Passwords
-from fitness_api.identity.sessions import MAX_SESSIONS, RECHECK_MS, USER_SCOPES, Sessions, TokenPair
+from fitness_api.identity.sessions import MAX_SESSIONS, RECHECK_MS, USER_SCOPES, TokenPair
 from fitness_api.identity.store_mongo import MongoStore
-from tests.fitness_api.identity.conftest import ISSUER, MASTER_KEY, Clock
+from tests.fitness_api.identity.conftest import MASTER_KEY, Clock, Process
 
 PASSWORD = "correct horse"
-Process = Callable[[], Sessions]
+MakeProcess = Callable[[], Process]
 
 
-async def registered(sessions: Sessions, email: str = "ada@example.org") -> TokenPair:
+async def registered(sessions: Process, email: str = "ada@example.org") -> TokenPair:
     return await sessions.register(email=email, password=PASSWORD)
 
 
@@ -57,7 +56,7 @@ def counter(pair: TokenPair) -> int:
 # ------------------------------------------------------------------------------------------- registering and logging in
 
 
-async def test_who_registers_is_logged_in_with_the_users_scopes(sessions: Sessions) -> None:
+async def test_who_registers_is_logged_in_with_the_users_scopes(sessions: Process) -> None:
     pair = await registered(sessions)
     assert (pair.token_type, pair.expires_in, pair.scope) == ("Bearer", 600, " ".join(USER_SCOPES))
     principal = await sessions.authenticate(bearer(pair))
@@ -66,7 +65,7 @@ async def test_who_registers_is_logged_in_with_the_users_scopes(sessions: Sessio
     assert "admin" not in principal.scopes
 
 
-async def test_an_address_registers_once_however_it_is_typed(sessions: Sessions) -> None:
+async def test_an_address_registers_once_however_it_is_typed(sessions: Process) -> None:
     await registered(sessions)
     for email in ("ada@example.org", " ADA@EXAMPLE.ORG "):
         with pytest.raises(EmailTaken):
@@ -74,7 +73,7 @@ async def test_an_address_registers_once_however_it_is_typed(sessions: Sessions)
 
 
 async def test_of_many_who_register_an_address_at_once_one_gets_it(
-    sessions: Sessions, database: AsyncDatabase[dict[str, Any]]
+    sessions: Process, database: AsyncDatabase[dict[str, Any]]
 ) -> None:
     results = await asyncio.gather(*(registered(sessions) for _ in range(10)), return_exceptions=True)
     assert sum(isinstance(result, TokenPair) for result in results) == 1
@@ -86,13 +85,13 @@ async def test_of_many_who_register_an_address_at_once_one_gets_it(
 @pytest.mark.parametrize(
     "wrong", [{"email": "nobody"}, {"password": "short"}, {"display_name": "a\x00"}, {"password": "a" * 257}]
 )
-async def test_a_bad_registration_is_refused(sessions: Sessions, wrong: dict[str, str]) -> None:
+async def test_a_bad_registration_is_refused(sessions: Process, wrong: dict[str, str]) -> None:
     with pytest.raises(InvalidBody) as error:
         await sessions.register(**{"email": "ada@example.org", "password": PASSWORD} | wrong)
     assert error.value.errors[0].pointer == "/" + next(iter(wrong))
 
 
-async def test_logging_in_needs_the_address_in_any_case_and_the_password_in_its(sessions: Sessions) -> None:
+async def test_logging_in_needs_the_address_in_any_case_and_the_password_in_its(sessions: Process) -> None:
     pair = await registered(sessions)
     again = await sessions.login(email="Ada@Example.ORG", password=PASSWORD)
     mine = await sessions.authenticate(bearer(pair))
@@ -103,7 +102,7 @@ async def test_logging_in_needs_the_address_in_any_case_and_the_password_in_its(
         await sessions.login(email="ada@example.org", password=PASSWORD.upper())
 
 
-async def test_a_password_is_the_same_however_a_keyboard_composes_it(sessions: Sessions) -> None:
+async def test_a_password_is_the_same_however_a_keyboard_composes_it(sessions: Process) -> None:
     await sessions.register(email="ada@example.org", password="cafe\u0301 cafe\u0301")
     assert await sessions.login(email="ada@example.org", password="café café")
 
@@ -121,11 +120,10 @@ class CountingPasswords(Passwords):
 
 
 async def test_an_unknown_address_is_refused_as_a_wrong_password_is_and_costs_a_check(
-    store: MongoStore, clock: Clock
+    database: AsyncDatabase[dict[str, Any]], clock: Clock
 ) -> None:
     counting = CountingPasswords()
-    keys = KeyRing(store, MASTER_KEY, now_ms=clock)
-    sessions = Sessions(store, counting, keys, issuer=ISSUER, master_key=MASTER_KEY, now_ms=clock)
+    sessions = Process(database, counting, clock)
     await registered(sessions)
     answers = set()
     for email in ("ada@example.org", "bob@example.org", "not an address", ""):
@@ -138,7 +136,7 @@ async def test_an_unknown_address_is_refused_as_a_wrong_password_is_and_costs_a_
 
 
 async def test_an_outdated_hash_is_renewed_when_its_owner_logs_in(
-    sessions: Sessions, database: AsyncDatabase[dict[str, Any]]
+    sessions: Process, database: AsyncDatabase[dict[str, Any]]
 ) -> None:
     await registered(sessions)
     old = PasswordHasher(time_cost=1, memory_cost=8 * 1024, parallelism=1).hash(PASSWORD)
@@ -153,7 +151,7 @@ async def test_an_outdated_hash_is_renewed_when_its_owner_logs_in(
 
 
 async def test_the_oldest_sessions_end_where_there_are_too_many(
-    sessions: Sessions, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    sessions: Process, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert MAX_SESSIONS >= 10
     monkeypatch.setattr(module, "MAX_SESSIONS", 3)
@@ -168,7 +166,7 @@ async def test_the_oldest_sessions_end_where_there_are_too_many(
     assert len(await sessions.of(user_id)) == 3
 
 
-async def test_nothing_secret_is_at_rest(sessions: Sessions, database: AsyncDatabase[dict[str, Any]]) -> None:
+async def test_nothing_secret_is_at_rest(sessions: Process, database: AsyncDatabase[dict[str, Any]]) -> None:
     pair = await registered(sessions)
     pair = await sessions.refresh(pair.refresh_token)
     everything = "".join(
@@ -181,7 +179,7 @@ async def test_nothing_secret_is_at_rest(sessions: Sessions, database: AsyncData
 # ---------------------------------------------------------------------------------------------------------- refreshing
 
 
-async def test_a_refresh_gives_the_next_pair_of_the_same_session(sessions: Sessions, clock: Clock) -> None:
+async def test_a_refresh_gives_the_next_pair_of_the_same_session(sessions: Process, clock: Clock) -> None:
     first = await registered(sessions)
     before = await sessions.authenticate(bearer(first))
     clock.advance(s=3600)
@@ -193,7 +191,7 @@ async def test_a_refresh_gives_the_next_pair_of_the_same_session(sessions: Sessi
     assert after.expires_at_s == clock.now_ms // 1000 + 600
 
 
-async def test_parallel_refreshes_in_many_processes_end_in_one_token(process: Process, clock: Clock) -> None:
+async def test_parallel_refreshes_in_many_processes_end_in_one_token(process: MakeProcess, clock: Clock) -> None:
     processes = [process() for _ in range(4)]
     pair = await registered(processes[0])
     for _ in range(3):
@@ -205,7 +203,7 @@ async def test_parallel_refreshes_in_many_processes_end_in_one_token(process: Pr
         clock.advance(s=300)
 
 
-async def test_a_lost_response_never_logs_a_phone_out(sessions: Sessions, clock: Clock) -> None:
+async def test_a_lost_response_never_logs_a_phone_out(sessions: Process, clock: Clock) -> None:
     pair = await registered(sessions)
     lost = await sessions.refresh(pair.refresh_token)
     for days in (0.1, 1, 5, 20):
@@ -219,7 +217,7 @@ async def test_a_lost_response_never_logs_a_phone_out(sessions: Sessions, clock:
 
 @pytest.mark.parametrize("seen_by_s", [0, 29])
 async def test_within_the_window_a_retry_is_served_though_the_successor_was_seen(
-    sessions: Sessions, clock: Clock, seen_by_s: int
+    sessions: Process, clock: Clock, seen_by_s: int
 ) -> None:
     pair = await registered(sessions)
     successor = await sessions.refresh(pair.refresh_token)
@@ -229,7 +227,7 @@ async def test_within_the_window_a_retry_is_served_though_the_successor_was_seen
     assert (await sessions.refresh(pair.refresh_token)).refresh_token == successor.refresh_token
 
 
-async def test_a_replay_after_the_access_token_was_seen_ends_the_session(process: Process, clock: Clock) -> None:
+async def test_a_replay_after_the_access_token_was_seen_ends_the_session(process: MakeProcess, clock: Clock) -> None:
     phone, thief = process(), process()
     pair = await registered(phone)
     successor = await phone.refresh(pair.refresh_token)
@@ -243,7 +241,7 @@ async def test_a_replay_after_the_access_token_was_seen_ends_the_session(process
         await phone.authenticate(bearer(successor))
 
 
-async def test_a_replay_after_the_refresh_token_was_seen_ends_the_session(sessions: Sessions, clock: Clock) -> None:
+async def test_a_replay_after_the_refresh_token_was_seen_ends_the_session(sessions: Process, clock: Clock) -> None:
     pair = await registered(sessions)
     second = await sessions.refresh(pair.refresh_token)
     third = await sessions.refresh(second.refresh_token)
@@ -256,7 +254,7 @@ async def test_a_replay_after_the_refresh_token_was_seen_ends_the_session(sessio
             await sessions.authenticate(bearer(dead))
 
 
-async def test_a_thief_who_is_first_is_found_out_when_the_phone_comes(process: Process, clock: Clock) -> None:
+async def test_a_thief_who_is_first_is_found_out_when_the_phone_comes(process: MakeProcess, clock: Clock) -> None:
     phone, thief = process(), process()
     stolen = await registered(phone)
     loot = await thief.refresh(stolen.refresh_token)
@@ -271,7 +269,9 @@ async def test_a_thief_who_is_first_is_found_out_when_the_phone_comes(process: P
         await thief.refresh(loot.refresh_token)
 
 
-async def test_the_first_sight_of_a_generation_is_recorded_by_whichever_process(process: Process, clock: Clock) -> None:
+async def test_the_first_sight_of_a_generation_is_recorded_by_whichever_process(
+    process: MakeProcess, clock: Clock
+) -> None:
     one, other = process(), process()
     pair = await registered(one)
     principal = await other.authenticate(bearer(pair))
@@ -287,7 +287,7 @@ async def test_the_first_sight_of_a_generation_is_recorded_by_whichever_process(
 
 
 async def test_a_session_that_is_not_used_expires_and_one_that_is_ends_some_day(
-    sessions: Sessions, clock: Clock
+    sessions: Process, clock: Clock
 ) -> None:
     idle, busy = await registered(sessions), await registered(sessions, "bob@example.org")
     begun_ms = clock.now_ms
@@ -308,7 +308,7 @@ async def test_a_session_that_is_not_used_expires_and_one_that_is_ends_some_day(
         await sessions.authenticate(bearer(busy))
 
 
-async def test_scopes_may_be_narrowed_for_one_access_token_and_never_widened(sessions: Sessions) -> None:
+async def test_scopes_may_be_narrowed_for_one_access_token_and_never_widened(sessions: Process) -> None:
     pair = await registered(sessions)
     narrow = await sessions.refresh(pair.refresh_token, scopes=frozenset({"sync"}))
     assert (await sessions.authenticate(bearer(narrow))).scopes == {"sync"}
@@ -319,7 +319,7 @@ async def test_scopes_may_be_narrowed_for_one_access_token_and_never_widened(ses
     assert (await sessions.authenticate(bearer(wide))).scopes == frozenset(USER_SCOPES)
 
 
-async def test_another_client_gets_nothing_and_ends_nothing(sessions: Sessions) -> None:
+async def test_another_client_gets_nothing_and_ends_nothing(sessions: Process) -> None:
     pair = await registered(sessions)
     with pytest.raises(GrantInvalid):
         await sessions.refresh(pair.refresh_token, client_id="other")
@@ -328,7 +328,7 @@ async def test_another_client_gets_nothing_and_ends_nothing(sessions: Sessions) 
     assert await sessions.refresh(pair.refresh_token)
 
 
-async def test_a_refresh_that_the_database_cut_off_may_be_sent_again(sessions: Sessions) -> None:
+async def test_a_refresh_that_the_database_cut_off_may_be_sent_again(sessions: Process) -> None:
     pair = await registered(sessions)
     with pymongo.timeout(1e-6), pytest.raises(StoreUnavailable):
         await sessions.refresh(pair.refresh_token)
@@ -339,7 +339,7 @@ async def test_a_refresh_that_the_database_cut_off_may_be_sent_again(sessions: S
 
 
 @pytest.mark.parametrize("which", ["refresh_token", "access_token"])
-async def test_either_token_ends_its_session(sessions: Sessions, which: str) -> None:
+async def test_either_token_ends_its_session(sessions: Process, which: str) -> None:
     pair, other = await registered(sessions), await registered(sessions, "bob@example.org")
     await sessions.authenticate(bearer(pair))
     for _ in range(2):
@@ -351,13 +351,13 @@ async def test_either_token_ends_its_session(sessions: Sessions, which: str) -> 
     assert await sessions.authenticate(bearer(other))
 
 
-async def test_revoking_what_is_no_token_does_nothing(sessions: Sessions) -> None:
+async def test_revoking_what_is_no_token_does_nothing(sessions: Process) -> None:
     await sessions.revoke_token("nothing")
     await sessions.revoke_token("")
 
 
 async def test_an_ended_session_is_ended_here_at_once_and_elsewhere_within_five_seconds(
-    process: Process, clock: Clock
+    process: MakeProcess, clock: Clock
 ) -> None:
     here, elsewhere = process(), process()
     pair = await registered(here)
@@ -373,7 +373,7 @@ async def test_an_ended_session_is_ended_here_at_once_and_elsewhere_within_five_
     assert not await elsewhere.holds(principal)
 
 
-async def test_a_session_is_read_once_in_five_seconds(sessions: Sessions, clock: Clock) -> None:
+async def test_a_session_is_read_once_in_five_seconds(sessions: Process, clock: Clock) -> None:
     pair = await registered(sessions)
     await sessions.authenticate(bearer(pair))
     with pymongo.timeout(1e-6):
@@ -386,7 +386,7 @@ async def test_a_session_is_read_once_in_five_seconds(sessions: Sessions, clock:
     assert await sessions.authenticate(bearer(pair))
 
 
-async def test_a_clock_that_runs_back_does_not_lengthen_a_sessions_life(sessions: Sessions, clock: Clock) -> None:
+async def test_a_clock_that_runs_back_does_not_lengthen_a_sessions_life(sessions: Process, clock: Clock) -> None:
     pair = await registered(sessions)
     principal = await sessions.authenticate(bearer(pair))
     await sessions._store.end_session(principal.user_id, principal.session_id)
@@ -395,7 +395,7 @@ async def test_a_clock_that_runs_back_does_not_lengthen_a_sessions_life(sessions
         await sessions.authenticate(bearer(pair))
 
 
-async def test_a_token_ends_on_time_though_it_was_verified_before(sessions: Sessions, clock: Clock) -> None:
+async def test_a_token_ends_on_time_though_it_was_verified_before(sessions: Process, clock: Clock) -> None:
     pair = await registered(sessions)
     clock.advance(s=599)
     assert await sessions.authenticate(bearer(pair))
@@ -405,25 +405,25 @@ async def test_a_token_ends_on_time_though_it_was_verified_before(sessions: Sess
 
 
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Basic YTpi", "Token x", "bearer\tx"])
-async def test_without_a_token_there_is_no_error_code(sessions: Sessions, header: str | None) -> None:
+async def test_without_a_token_there_is_no_error_code(sessions: Process, header: str | None) -> None:
     with pytest.raises(NotAuthenticated) as error:
         await sessions.authenticate(header)
     assert error.value.error is None
 
 
 @pytest.mark.parametrize("token", ["x", "a.b.c", "A" * 100_000, "é", "a b"])
-async def test_a_token_that_is_none_is_invalid(sessions: Sessions, token: str) -> None:
+async def test_a_token_that_is_none_is_invalid(sessions: Process, token: str) -> None:
     with pytest.raises(NotAuthenticated) as error:
         await sessions.authenticate(f"Bearer {token}")
     assert error.value.error == "invalid_token"
 
 
-async def test_the_scheme_is_read_without_case(sessions: Sessions) -> None:
+async def test_the_scheme_is_read_without_case(sessions: Process) -> None:
     pair = await registered(sessions)
     assert await sessions.authenticate(f"bEARER  {pair.access_token} ")
 
 
-async def test_a_refresh_token_is_no_access_token_nor_the_other_way_round(sessions: Sessions) -> None:
+async def test_a_refresh_token_is_no_access_token_nor_the_other_way_round(sessions: Process) -> None:
     pair = await registered(sessions)
     with pytest.raises(NotAuthenticated):
         await sessions.authenticate(f"Bearer {pair.refresh_token}")
@@ -432,7 +432,7 @@ async def test_a_refresh_token_is_no_access_token_nor_the_other_way_round(sessio
 
 
 async def test_a_token_of_another_deployment_is_not_ours(
-    sessions: Sessions, store: MongoStore, process: Process
+    sessions: Process, store: MongoStore, process: MakeProcess
 ) -> None:
     pair = await registered(sessions)
     other = process()
@@ -441,14 +441,14 @@ async def test_a_token_of_another_deployment_is_not_ours(
         await other.authenticate(bearer(pair))
 
 
-async def test_memory_is_bounded_however_many_call(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_memory_is_bounded_however_many_call(sessions: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_REMEMBERED", 3)
     for n in range(5):
         await sessions.authenticate(bearer(await registered(sessions, f"user{n}@example.org")))
     assert len(sessions._verified._entries) == len(sessions._checked._entries) == 3
 
 
-async def test_sessions_are_listed_to_their_owner(sessions: Sessions) -> None:
+async def test_sessions_are_listed_to_their_owner(sessions: Process) -> None:
     pair = await sessions.register(email="ada@example.org", password=PASSWORD, user_agent="x" * 1000)
     principal = await sessions.authenticate(bearer(pair))
     (listed,) = await sessions.of(principal.user_id)

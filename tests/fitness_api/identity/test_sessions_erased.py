@@ -20,8 +20,8 @@ from fitness_api.identity.passwords import Passwords
 from fitness_api.identity.refresh_tokens import Session
 from fitness_api.identity.sessions import RECENT_LOGIN_S, RECHECK_MS, Sessions
 from fitness_api.identity.store_mongo import MongoStore
-from tests.fitness_api.identity.conftest import ISSUER, MASTER_KEY, Clock
-from tests.fitness_api.identity.test_sessions import PASSWORD, Process, bearer, registered
+from tests.fitness_api.identity.conftest import MASTER_KEY, Clock, Process
+from tests.fitness_api.identity.test_sessions import PASSWORD, MakeProcess, bearer, registered
 
 
 @pytest.fixture
@@ -29,12 +29,12 @@ def erasures(database: AsyncDatabase[dict[str, Any]]) -> MongoErasureStore:
     return MongoErasureStore(database)
 
 
-async def user_of(sessions: Sessions, authorization: str) -> str:
+async def user_of(sessions: Process, authorization: str) -> str:
     return (await sessions.authenticate(authorization)).user_id
 
 
 async def test_a_token_of_an_erased_account_says_so_however_old_it_is(
-    sessions: Sessions, process: Process, erasures: MongoErasureStore, clock: Clock
+    sessions: Process, process: MakeProcess, erasures: MongoErasureStore, clock: Clock
 ) -> None:
     ada, bob = bearer(await registered(sessions)), bearer(await registered(sessions, "bob@example.org"))
     user_id = await user_of(sessions, ada)
@@ -52,7 +52,7 @@ async def test_a_token_of_an_erased_account_says_so_however_old_it_is(
 
 
 async def test_only_a_token_of_ours_learns_of_it(
-    sessions: Sessions, erasures: MongoErasureStore, store: MongoStore, passwords: Passwords, clock: Clock
+    sessions: Process, erasures: MongoErasureStore, store: MongoStore, passwords: Passwords, clock: Clock
 ) -> None:
     pair = await registered(sessions)
     user_id = await user_of(sessions, bearer(pair))
@@ -61,7 +61,7 @@ async def test_only_a_token_of_ours_learns_of_it(
     head, body, signature = pair.access_token.split(".")
     forged = signature[:20] + ("A" if signature[20] != "A" else "B") + signature[21:]
     elsewhere = Sessions(
-        store, passwords, KeyRing(store, MASTER_KEY, now_ms=clock),
+        store, KeyRing(store, MASTER_KEY, now_ms=clock),
         issuer="http://other.test", master_key=MASTER_KEY, now_ms=clock,
     )  # fmt: skip
     for late_s in (0, access_tokens.LIFETIME_S):
@@ -73,7 +73,7 @@ async def test_only_a_token_of_ours_learns_of_it(
 
 
 async def test_a_gravestone_is_enough_though_the_erasure_was_cut_off_after_it(
-    process: Process, erasures: MongoErasureStore, clock: Clock
+    process: MakeProcess, erasures: MongoErasureStore, clock: Clock
 ) -> None:
     """Other processes notice within the time in which they notice a logout."""
     here, there = process(), process()
@@ -91,7 +91,7 @@ async def test_a_gravestone_is_enough_though_the_erasure_was_cut_off_after_it(
 
 
 async def test_a_refresh_token_of_ours_is_told_that_the_account_was_deleted(
-    sessions: Sessions, erasures: MongoErasureStore, clock: Clock
+    sessions: Process, erasures: MongoErasureStore, clock: Clock
 ) -> None:
     pair = await registered(sessions)
     user_id = await user_of(sessions, bearer(pair))
@@ -133,8 +133,7 @@ async def test_a_login_that_an_erasure_overtakes_is_refused_and_leaves_no_sessio
     database: AsyncDatabase[dict[str, Any]], passwords: Passwords, erasures: MongoErasureStore, clock: Clock
 ) -> None:
     store = Overtaken(database)
-    keys = KeyRing(store, MASTER_KEY, now_ms=clock)
-    sessions = Sessions(store, passwords, keys, issuer=ISSUER, master_key=MASTER_KEY, now_ms=clock)
+    sessions = Process(database, passwords, clock, store=store)
     user_id = await user_of(sessions, bearer(await registered(sessions)))
 
     async def erase() -> None:
@@ -148,7 +147,7 @@ async def test_a_login_that_an_erasure_overtakes_is_refused_and_leaves_no_sessio
 
 
 async def test_a_login_is_recent_for_five_minutes_and_a_refresh_does_not_renew_it(
-    sessions: Sessions, clock: Clock
+    sessions: Process, clock: Clock
 ) -> None:
     pair = await registered(sessions)
     sessions.require_recent_login(await sessions.authenticate(bearer(pair)))

@@ -1,0 +1,33 @@
+"""What an account's owner, and who answers for the service, may want to know later: the events of its security."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from msgspec import Struct
+
+Kind = Literal[
+    "registered",
+    "logged_in",
+    "login_failed",
+    "session_ended",
+    "refresh_token_replayed",
+]
+
+
+class Origin(Struct, frozen=True):
+    """Where a request came from: the client's address, "" where there is none, and what its User-Agent header said."""
+
+    address: str = ""
+    user_agent: str = ""
+
+
+class AuditEvent(Struct, frozen=True, kw_only=True):
+    """`details` is for people to read, and holds no secret."""
+
+    event_id: str
+    user_id: str
+    at_ms: int
+    kind: Kind
+    origin: Origin
+    session_id: str | None = None
+    details: Mapping[str, str] = {}
