@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from fitness_api import errors as api
 from fitness_api.identity import errors as identity
+from fitness_api.identity.dpop import ALGORITHMS
 from fitness_api.workouts import errors as workouts
 from sync import errors as sync
 
@@ -157,6 +158,20 @@ TOO_MANY_REQUESTS: Final = Problem(
     meaning="More came than may be served in good time. Nothing was done.",
     remedy="Wait for Retry-After, then send the same request again with jitter.",
     retry_after_s=1,
+)
+INVALID_DPOP_PROOF: Final = Problem(
+    status=401,
+    code="invalid_dpop_proof",
+    title="The DPoP proof does not hold",
+    meaning="The token is bound to a key, or was to be, and the proof that its holder has it is missing, wrong, or was used before.",
+    remedy="Make a proof for this very request (RFC 9449 section 4.2), signed by the token's key, with a new `jti` each time.",
+)
+USE_DPOP_NONCE: Final = Problem(
+    status=401,
+    code="use_dpop_nonce",
+    title="The DPoP proof needs a nonce",
+    meaning="The proof has no nonce where one is needed, or an old one, or its time is too far from the server's.",
+    remedy="Make a new proof with the nonce from the DPoP-Nonce header, and send the request again.",
 )
 REAUTHENTICATION_REQUIRED: Final = Problem(
     status=401,
@@ -321,6 +336,8 @@ PROBLEMS: Final[Mapping[type[Exception], Problem]] = {
     identity.GrantInvalid: INVALID_GRANT,
     identity.ScopeExceeded: INVALID_SCOPE,
     identity.AccessTokenInvalid: UNAUTHENTICATED,
+    identity.DpopProofInvalid: INVALID_DPOP_PROOF,
+    identity.DpopNonceNeeded: USE_DPOP_NONCE,
     identity.SigningKeysUnreadable: INTERNAL_ERROR,  # an operator's fault, never the caller's
     identity.StoreUnavailable: UNAVAILABLE,
     sync.BatchTooLarge: BATCH_TOO_LARGE,
@@ -404,6 +421,8 @@ def headers(problem: Problem, error: Exception) -> dict[str, str]:
         out["Retry-After"] = str(max(1, int(getattr(error, "retry_after_s", None) or problem.retry_after_s or 1)))
     if problem is UPGRADE_REQUIRED:
         out["Upgrade"] = "websocket"
+    if isinstance(error, identity.DpopNonceNeeded):
+        out["DPoP-Nonce"] = error.nonce
     if challenge := _challenge(problem, error):
         out["WWW-Authenticate"] = challenge
     return out
@@ -412,12 +431,14 @@ def headers(problem: Problem, error: Exception) -> dict[str, str]:
 def _challenge(problem: Problem, error: Exception) -> str | None:
     """RFC 6750 section 3: without a token no error code, so that a client that sent none is not told it was wrong.
 
-    RFC 9470 section 3: how old a login may be.
+    RFC 9470 section 3: how old a login may be. RFC 9449 section 7.1: what is wrong with a proof.
     """
     if isinstance(error, api.InsufficientScope):
         return f'Bearer realm="{REALM}", error="insufficient_scope", scope="{error.scope}"'
     if problem.status != 401:
         return None
+    if isinstance(error, identity.DpopProofInvalid):
+        return f'DPoP realm="{REALM}", error="{error.error}", algs="{" ".join(ALGORITHMS)}"'
     if isinstance(error, identity.ReauthenticationRequired):
         return f'Bearer realm="{REALM}", error="{error.error}", max_age="{error.max_age_s}"'
     code = "invalid_token" if isinstance(error, identity.AccessTokenInvalid) else getattr(error, "error", None)

@@ -12,6 +12,8 @@ IdentityError
   ├─ AccessTokenInvalid   not an access token of ours, or not any more
   │    ├─ AccessTokenExpired  was one
   │    └─ SigningKeyUnknown   names a key that was not loaded; load the keys and verify again
+  ├─ DpopProofInvalid     a request's proof that it holds the key of its token is missing, wrong, or was used before
+  │    └─ DpopNonceNeeded      it lacks a nonce, or has an old one; send it again with the one given
   ├─ SigningKeysUnreadable    the stored keys were sealed under another master key
   └─ StoreUnavailable     the database did not answer in time or lost its primary; send again
 """
@@ -88,6 +90,21 @@ class AccessTokenExpired(AccessTokenInvalid):
 class SigningKeyUnknown(AccessTokenInvalid):
     def __init__(self) -> None:
         super().__init__("The access token was signed by an unknown key.")
+
+
+class DpopProofInvalid(IdentityError):
+    error = "invalid_dpop_proof"  # RFC 9449 section 12.2
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+
+
+class DpopNonceNeeded(DpopProofInvalid):
+    error = "use_dpop_nonce"
+
+    def __init__(self, detail: str, *, nonce: str) -> None:
+        super().__init__(detail)
+        self.nonce = nonce
 
 
 class SigningKeysUnreadable(IdentityError):

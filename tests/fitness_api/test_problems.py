@@ -98,6 +98,11 @@ def test_a_token_that_fails_is_challenged() -> None:
     assert challenge(api.NotAuthenticated("Expired.")) == 'Bearer realm="fitness-api", error="invalid_token"'
     assert challenge(identity.AccessTokenInvalid("x")) == 'Bearer realm="fitness-api", error="invalid_token"'
     assert challenge(identity.InvalidCredentials()) == 'Bearer realm="fitness-api"'
+    algs = 'algs="ES256 EdDSA"'
+    assert challenge(identity.DpopProofInvalid("x")) == f'DPoP realm="fitness-api", error="invalid_dpop_proof", {algs}'
+    needed = identity.DpopNonceNeeded("x", nonce="n1")
+    assert challenge(needed) == f'DPoP realm="fitness-api", error="use_dpop_nonce", {algs}'
+    assert problems.headers(problem_of(needed), needed)["DPoP-Nonce"] == "n1"
     wanted = 'Bearer realm="fitness-api", error="insufficient_scope", scope="sync"'
     assert challenge(api.InsufficientScope("sync")) == wanted
 
