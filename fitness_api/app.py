@@ -23,6 +23,7 @@ from fitness_api import (
     routes_live,
     routes_oauth,
     routes_operations,
+    routes_pages,
     routes_sync,
     routes_sync_review,
 )
@@ -43,6 +44,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *routes_sync_review.OPERATIONS,
     *routes_imports.OPERATIONS,
     *routes_operations.OPERATIONS,
+    *routes_pages.OPERATIONS,
 )
 
 # Ids are compared as text in the database, so that only one spelling of a UUID may come in.

@@ -9,6 +9,7 @@ ApiError
   ├─ NotAuthenticated       no token, or one that does not hold
   ├─ InsufficientScope      a valid token without the scope
   ├─ NotFound               no such thing for this caller
+  ├─ ForgedForm             a form that is not of a page that we showed to this browser
   ├─ UpgradeRequired        a path that is a WebSocket, asked as if it were none
   ├─ TooManyConnections     the process holds as many WebSockets as it may
   └─ NotReady               a part that every request needs does not answer; names each part
@@ -76,6 +77,11 @@ class InsufficientScope(ApiError):
 class NotFound(ApiError):
     def __init__(self, what: str) -> None:
         super().__init__(f"There is no such {what}.")
+
+
+class ForgedForm(ApiError):
+    def __init__(self) -> None:
+        super().__init__("This page is out of date. Go back, load it again and try once more.")
 
 
 class UpgradeRequired(ApiError):

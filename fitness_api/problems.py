@@ -101,6 +101,13 @@ INSUFFICIENT_SCOPE: Final = Problem(
     remedy="Ask the user for the scope that `scope` names.",
     members={"scope": "scope"},
 )
+FORGED_FORM: Final = Problem(
+    status=403,
+    code="forged_form",
+    title="The page is out of date",
+    meaning="The form is not of a page that was shown in this browser under this login, or the browser keeps no cookies.",
+    remedy="Load the page again, with cookies allowed, and send the form once more.",
+)
 NOT_FOUND: Final = Problem(
     status=404,
     code="not_found",
@@ -323,6 +330,7 @@ PROBLEMS: Final[Mapping[type[Exception], Problem]] = {
     api.NotAcceptable: NOT_ACCEPTABLE,
     api.NotAuthenticated: UNAUTHENTICATED,
     api.InsufficientScope: INSUFFICIENT_SCOPE,
+    api.ForgedForm: FORGED_FORM,
     api.NotFound: NOT_FOUND,
     api.UpgradeRequired: UPGRADE_REQUIRED,
     api.TooManyConnections: TOO_MANY_CONNECTIONS,

@@ -24,6 +24,7 @@ from fitness_api.identity.store import Store as Accounts
 from fitness_api.identity.store_mongo import MongoStore as MongoAccounts
 from fitness_api.live_sockets import LiveSockets
 from fitness_api.pacing import Pacing
+from fitness_api.pages import browser
 from fitness_api.settings import Settings
 from fitness_api.workouts.decoder import Decoder
 from fitness_api.workouts.import_store import ImportStore
@@ -53,6 +54,7 @@ class Resources(TypedDict):
     sync_repairs: asyncio.Semaphore
     pacing: Pacing
     cursor_key: bytes
+    form_key: bytes
     accounts: Accounts
     sessions: Sessions
     logins: Logins
@@ -112,6 +114,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             "sync_repairs": asyncio.Semaphore(REPAIRS),
             "pacing": Pacing(),
             "cursor_key": cursor.derive_key(master_key),
+            "form_key": browser.derive_key(master_key),
             "accounts": accounts,
             "sessions": sessions,
             "logins": logins,

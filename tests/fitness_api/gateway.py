@@ -35,15 +35,17 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway(app: ASGIApp) -> AsyncIterator[Gateway]:
+async def gateway(app: ASGIApp, listener: socket.socket | None = None) -> AsyncIterator[Gateway]:
+    """`listener` is bound, where its port has to be known before the application is built; it is closed at the end."""
     server = server_of(app)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        serving = asyncio.create_task(server._serve([listener]))
+    with listener or socket.socket() as bound:
+        if bound.getsockname()[1] == 0:
+            bound.bind(("127.0.0.1", 0))
+        serving = asyncio.create_task(server._serve([bound]))
         while not server.started and not serving.done():
             await asyncio.sleep(0.01)
         try:
-            yield Gateway(server, listener.getsockname()[1])
+            yield Gateway(server, bound.getsockname()[1])
         finally:
             server.should_exit = True
             await serving
