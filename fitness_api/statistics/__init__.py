@@ -1,0 +1,1 @@
+"""What recordings and logs add up to. Pure: samples, profiles and calendars come in as values."""
