@@ -22,6 +22,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from fitness_api.identity import audit_store_mongo as audit_store
 from fitness_api.identity import single_use_mongo as single_use
 from fitness_api.identity import store_mongo as identity_store
+from fitness_api.identity.factors import store_mongo as factor_store
 from fitness_api.workouts import import_store_mongo as import_store
 from sync import store_mongo as sync_store
 from sync import track_store_mongo as track_store
@@ -32,6 +33,7 @@ Collections = Mapping[str, Mapping[str, Any]]
 ADAPTERS: tuple[ModuleType, ...] = (
     identity_store,
     audit_store,
+    factor_store,
     single_use,
     import_store,
     sync_store,

@@ -14,7 +14,15 @@ IdentityError
   │    └─ SigningKeyUnknown   names a key that was not loaded; load the keys and verify again
   ├─ DpopProofInvalid     a request's proof that it holds the key of its token is missing, wrong, or was used before
   │    └─ DpopNonceNeeded      it lacks a nonce, or has an old one; send it again with the one given
+  ├─ SecondFactorRefused  a code that is wrong, or was used
+  ├─ PasskeyRefused       what a passkey answered proves nothing
+  ├─ TooManyGuesses       so many codes were wrong that none is looked at for a while
+  ├─ TotpNotBegun         a code to confirm an authenticator app with, and none waits for it
+  ├─ NoSecondFactor       recovery codes asked for where there is nothing to recover
+  ├─ TooManyPasskeys      the account holds as many as it may
+  ├─ LastWayIn            without it nobody could log in to the account any more
   ├─ SigningKeysUnreadable    the stored keys were sealed under another master key
+  ├─ SecretsUnreadable        so was the secret of an authenticator app
   └─ StoreUnavailable     the database did not answer in time or lost its primary; send again
 """
 
@@ -107,9 +115,53 @@ class DpopNonceNeeded(DpopProofInvalid):
         self.nonce = nonce
 
 
+class SecondFactorRefused(IdentityError):
+    def __init__(self) -> None:
+        super().__init__("The code is wrong, or was used before.")
+
+
+class PasskeyRefused(IdentityError):
+    """Says the same whatever is wrong, and whether or not the passkey is known; the cause says more, to us."""
+
+    def __init__(self) -> None:
+        super().__init__("The passkey's answer does not hold; ask for new options and try again.")
+
+
+class TooManyGuesses(IdentityError):
+    def __init__(self, *, retry_after_s: int) -> None:
+        super().__init__("Too many codes were wrong; wait, or use another way.")
+        self.retry_after_s = retry_after_s
+
+
+class TotpNotBegun(IdentityError):
+    def __init__(self) -> None:
+        super().__init__("No authenticator app waits to be confirmed; begin again.")
+
+
+class NoSecondFactor(IdentityError):
+    def __init__(self) -> None:
+        super().__init__("The account has no second factor; add an authenticator app or a passkey first.")
+
+
+class TooManyPasskeys(IdentityError):
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(f"An account may have {limit} passkeys.")
+        self.limit = limit
+
+
+class LastWayIn(IdentityError):
+    def __init__(self) -> None:
+        super().__init__("This is the only way to log in to the account.")
+
+
 class SigningKeysUnreadable(IdentityError):
     def __init__(self) -> None:
         super().__init__("The signing keys in the database were sealed under another master key.")
+
+
+class SecretsUnreadable(IdentityError):
+    def __init__(self) -> None:
+        super().__init__("The authenticator app's secret in the database was sealed under another master key.")
 
 
 class StoreUnavailable(IdentityError):
