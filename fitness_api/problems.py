@@ -158,6 +158,21 @@ MFA_REQUIRED: Final = Problem(
     remedy="Let the user choose one of `ways`, and send it with `mfa_token` to `/v1/auth/mfa` within five minutes.",
     members={"mfa_token": "mfa_token", "ways": "ways"},
 )
+SECOND_FACTOR_REFUSED: Final = Problem(
+    status=401,
+    code="second_factor_refused",
+    title="The second factor does not hold",
+    meaning="The code is wrong or was used before, and it counts as a guess: of five wrong ones of one `mfa_token` the last ends it.",
+    remedy="Let the user type the next code, or choose another of the `ways`.",
+)
+PASSKEY_REFUSED: Final = Problem(
+    status=401,
+    code="passkey_refused",
+    title="The passkey's answer does not hold",
+    meaning="It is not known here, is not an answer to options of the last five minutes that nobody used, did not verify its user, "
+    "or was made for another site; which of these is not told.",
+    remedy="Ask for new options and try again, or let the user log in another way.",
+)
 TOO_MANY_REQUESTS: Final = Problem(
     status=429,
     code="too_many_requests",
@@ -209,6 +224,35 @@ INVALID_SCOPE: Final = Problem(
     title="A scope was not granted",
     meaning="The request asks for more than the user granted.",
     remedy="Ask for fewer scopes, or leave them out.",
+)
+TOTP_NOT_BEGUN: Final = Problem(
+    status=409,
+    code="totp_not_begun",
+    title="No authenticator app waits to be confirmed",
+    meaning="A code came to confirm an authenticator app, and none was begun in the last 15 minutes.",
+    remedy="Begin with `POST /v1/auth/totp`, show its secret, and confirm with the first code.",
+)
+NO_SECOND_FACTOR: Final = Problem(
+    status=409,
+    code="no_second_factor",
+    title="The account has no second factor",
+    meaning="Recovery codes stand in for an authenticator app or a passkey, and the account has neither.",
+    remedy="Add one of them; recovery codes come with the first.",
+)
+TOO_MANY_PASSKEYS: Final = Problem(
+    status=409,
+    code="too_many_passkeys",
+    title="The account has as many passkeys as it may",
+    meaning="Each login may ask about all of them, so their number is bounded.",
+    remedy="Remove one that is no longer used. `limit` is the bound.",
+    members={"limit": "limit"},
+)
+LAST_WAY_IN: Final = Problem(
+    status=409,
+    code="last_way_in",
+    title="It is the only way in",
+    meaning="Without what was to be removed, nobody could log in to the account any more.",
+    remedy="Add another way first: a password, a passkey, or another provider's identity.",
 )
 BATCH_TOO_LARGE: Final = Problem(
     status=413,
@@ -341,12 +385,20 @@ PROBLEMS: Final[Mapping[type[Exception], Problem]] = {
     identity.AccountDeleted: ACCOUNT_DELETED,
     identity.ReauthenticationRequired: REAUTHENTICATION_REQUIRED,
     identity.MfaRequired: MFA_REQUIRED,
+    identity.SecondFactorRefused: SECOND_FACTOR_REFUSED,
+    identity.PasskeyRefused: PASSKEY_REFUSED,
+    identity.TooManyGuesses: TOO_MANY_REQUESTS,
+    identity.TotpNotBegun: TOTP_NOT_BEGUN,
+    identity.NoSecondFactor: NO_SECOND_FACTOR,
+    identity.TooManyPasskeys: TOO_MANY_PASSKEYS,
+    identity.LastWayIn: LAST_WAY_IN,
     identity.GrantInvalid: INVALID_GRANT,
     identity.ScopeExceeded: INVALID_SCOPE,
     identity.AccessTokenInvalid: UNAUTHENTICATED,
     identity.DpopProofInvalid: INVALID_DPOP_PROOF,
     identity.DpopNonceNeeded: USE_DPOP_NONCE,
     identity.SigningKeysUnreadable: INTERNAL_ERROR,  # an operator's fault, never the caller's
+    identity.SecretsUnreadable: INTERNAL_ERROR,  # the same
     identity.StoreUnavailable: UNAVAILABLE,
     sync.BatchTooLarge: BATCH_TOO_LARGE,
     sync.AccountDeleted: ACCOUNT_DELETED,

@@ -220,7 +220,7 @@ def register(
             supported_pub_key_algs=list(ALGORITHMS),
         )
         decoded_public_key_to_cryptography(decode_credential_public_key(verified.credential_public_key))
-    except Exception as error:  # noqa: BLE001  it lets through whatever its parsers raise, and the bytes are anybody's
+    except Exception as error:  # It lets through whatever its parsers raise, and the bytes are anybody's.
         raise PasskeyRefused from error
     if len(verified.credential_id) > MAX_CREDENTIAL_ID_BYTES or verified.credential_id != _decoded(credential.id):
         raise PasskeyRefused
@@ -256,7 +256,7 @@ def authenticate(assertion: Assertion, passkey: Passkey, party: Party, *, challe
             credential_current_sign_count=passkey.sign_count,
             require_user_verification=True,
         )
-    except Exception as error:  # noqa: BLE001  as above
+    except Exception as error:  # As above.
         raise PasskeyRefused from error
     # Section 7.2 step 19: whether it may be synced is settled at its making.
     synced = verified.credential_device_type.value == "multi_device"

@@ -9,7 +9,7 @@ from fitness_api.identity.factors.ctap_cbor import MAX_DEPTH, CborRefused, decod
 
 leaves = st.none() | st.booleans() | st.integers(-(2**64), 2**64 - 1) | st.binary(max_size=300) | st.text(max_size=40)
 keys = st.integers(-(2**64), 2**64 - 1) | st.text(max_size=10)
-level = leaves
+level: st.SearchStrategy[Any] = leaves
 for _ in range(MAX_DEPTH):
     level = leaves | st.lists(level, max_size=4) | st.dictionaries(keys, level, max_size=4)
 
