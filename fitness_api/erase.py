@@ -34,6 +34,7 @@ async def account(stores: Stores, user_id: str, *, now_ms: int) -> None:
     if gravestone.stage is None:
         return
     await stores.identity.end_sessions(user_id)
+    await stores.identity.remove_factors(user_id)
     await stores.identity.free_addresses(user_id)
     await stores.sync.erase(user_id, now_ms=now_ms)
     await stores.tracks.erase(user_id)

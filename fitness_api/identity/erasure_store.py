@@ -45,6 +45,10 @@ class ErasureStore(Protocol):
 
     async def end_sessions(self, user_id: str) -> None: ...
 
+    async def remove_factors(self, user_id: str) -> None:
+        """Remove second factors, passkeys among them."""
+        ...
+
     async def free_addresses(self, user_id: str) -> None:
         """Let the account's e-mail addresses be registered anew."""
         ...

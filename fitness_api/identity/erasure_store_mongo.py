@@ -37,6 +37,7 @@ class MongoErasureStore:
         self._push_addresses: AsyncCollection[Document] = database["push_addresses"]
         self._single_use: AsyncCollection[Document] = database["single_use"]
         self._audit: AsyncCollection[Document] = database["audit"]
+        self._second_factors: AsyncCollection[Document] = database["second_factors"]
 
     async def bury(self, user_id: str, *, now_ms: int) -> Gravestone:
         begun = {**user(user_id), "erased_at": date(now_ms), "stage": "begun"}
@@ -68,6 +69,10 @@ class MongoErasureStore:
     async def end_sessions(self, user_id: str) -> None:
         with translated():
             await remove_all(self._sessions, user_id)
+
+    async def remove_factors(self, user_id: str) -> None:
+        with translated():
+            await self._second_factors.delete_one(user(user_id))
 
     async def free_addresses(self, user_id: str) -> None:
         await self._disown(self._emails, user_id)

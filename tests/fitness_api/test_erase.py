@@ -160,7 +160,7 @@ class Fused:
         return step
 
 
-STEPS = 9  # bury, sessions, addresses, sync, tracks, imports, devices, history, the stage
+STEPS = 10  # bury, sessions, factors, addresses, sync, tracks, imports, devices, history, the stage
 
 
 @pytest.mark.parametrize("how", ["again", "resume"])

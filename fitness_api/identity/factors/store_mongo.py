@@ -50,10 +50,6 @@ class MongoFactorStore:
                 return outcome
             # Somebody else's change was stored in between, so that each round of this loop is somebody's progress.
 
-    async def erase(self, user_id: str) -> None:
-        with translated():
-            await self._held.delete_one(user(user_id))
-
     async def _replace(self, after: SecondFactors, version: int) -> bool:
         document = {**user(after.user_id), **msgspec.to_builtins(after, builtin_types=(bytes,))}
         with translated():

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from msgspec.structs import replace
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
@@ -16,6 +17,7 @@ from fitness_api.identity.audit_store_mongo import MongoAuditStore
 from fitness_api.identity.erasure_store import ErasureStore, Gravestone
 from fitness_api.identity.erasure_store_mongo import MongoErasureStore
 from fitness_api.identity.errors import EmailTaken, StoreUnavailable
+from fitness_api.identity.factors.store_mongo import MongoFactorStore
 from fitness_api.identity.single_use import Artefact, digest_of
 from fitness_api.identity.single_use_mongo import MongoSingleUse
 from fitness_api.identity.store import PushAddress
@@ -130,6 +132,17 @@ async def test_artefacts_and_the_audit_log_go_and_others_stay(
         await erasures.remove_history(ada)
     for name in ("audit", "single_use"):
         assert [row["user_id"] async for row in database[name].find({})] == [bob], name
+
+
+async def test_second_factors_go_and_others_stay(
+    erasures: MongoErasureStore, database: AsyncDatabase[dict[str, Any]]
+) -> None:
+    ada, bob = new_id(), new_id()
+    for user_id in (ada, bob):
+        await MongoFactorStore(database).change(user_id, lambda held: (replace(held, wrong_codes=1), None))
+    for _ in range(2):
+        await erasures.remove_factors(ada)
+    assert [row["user_id"] async for row in database["second_factors"].find({})] == [bob]
 
 
 async def test_an_address_registered_meanwhile_is_nobodys(
