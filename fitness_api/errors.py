@@ -11,6 +11,7 @@ ApiError
   ├─ NotFound               no such thing for this caller
   ├─ ForgedForm             a form that is not of a page that we showed to this browser
   ├─ UpgradeRequired        a path that is a WebSocket, asked as if it were none
+  ├─ ExportInProgress       another export of the account is under way
   ├─ TooManyConnections     the process holds as many WebSockets as it may
   └─ NotReady               a part that every request needs does not answer; names each part
 """
@@ -82,6 +83,11 @@ class NotFound(ApiError):
 class ForgedForm(ApiError):
     def __init__(self) -> None:
         super().__init__("This page is out of date. Go back, load it again and try once more.")
+
+
+class ExportInProgress(ApiError):
+    def __init__(self) -> None:
+        super().__init__("An export of this account is under way.")
 
 
 class UpgradeRequired(ApiError):

@@ -19,6 +19,7 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure, PyMongoError
 
+from fitness_api import leases_mongo as leases
 from fitness_api.identity import audit_store_mongo as audit_store
 from fitness_api.identity import single_use_mongo as single_use
 from fitness_api.identity import store_mongo as identity_store
@@ -36,6 +37,7 @@ ADAPTERS: tuple[ModuleType, ...] = (
     factor_store,
     single_use,
     import_store,
+    leases,
     sync_store,
     track_store,
 )

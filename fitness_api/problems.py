@@ -285,6 +285,13 @@ TOO_MANY_DEVICES: Final = Problem(
     remedy="Delete a device that is no longer used, then register again. `limit` is the bound.",
     members={"limit": "limit"},
 )
+EXPORT_IN_PROGRESS: Final = Problem(
+    status=409,
+    code="export_in_progress",
+    title="An export of the account is under way",
+    meaning="An export reads everything, so that an account has one at a time. One that was broken off may count for some minutes.",
+    remedy="Wait for the other one to end, then ask again.",
+)
 DOCUMENT_FULL: Final = Problem(
     status=409,
     code="document_full",
@@ -376,6 +383,7 @@ PROBLEMS: Final[Mapping[type[Exception], Problem]] = {
     api.InsufficientScope: INSUFFICIENT_SCOPE,
     api.ForgedForm: FORGED_FORM,
     api.NotFound: NOT_FOUND,
+    api.ExportInProgress: EXPORT_IN_PROGRESS,
     api.UpgradeRequired: UPGRADE_REQUIRED,
     api.TooManyConnections: TOO_MANY_CONNECTIONS,
     api.NotReady: UNAVAILABLE,

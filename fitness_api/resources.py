@@ -10,6 +10,9 @@ from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
 from fitness_api.erase import Stores
+from fitness_api.export.exports import Exports
+from fitness_api.export.holdings import Sources
+from fitness_api.export.rows_mongo import MongoRows
 from fitness_api.identity.audit_log import AuditLog
 from fitness_api.identity.audit_store_mongo import MongoAuditStore
 from fitness_api.identity.devices import Devices
@@ -22,6 +25,7 @@ from fitness_api.identity.single_use import SingleUse
 from fitness_api.identity.single_use_mongo import MongoSingleUse
 from fitness_api.identity.store import Store as Accounts
 from fitness_api.identity.store_mongo import MongoStore as MongoAccounts
+from fitness_api.leases_mongo import MongoLeases
 from fitness_api.live_sockets import LiveSockets
 from fitness_api.pacing import Pacing
 from fitness_api.pages import browser
@@ -66,6 +70,7 @@ class Resources(TypedDict):
     decoder: Decoder
     imports: ImportStore
     erased: Stores
+    exports: Exports
     live_sockets: LiveSockets
 
 
@@ -101,6 +106,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     single_use, audit = MongoSingleUse(database), AuditLog(MongoAuditStore(database))
     logins = Logins(accounts, passwords, sessions, single_use, audit, second_factors=no_second_factors)
     live_sockets = LiveSockets(hints, sessions)
+    log, leases = MongoLog(database), MongoLeases(database)
     running = AsyncExitStack()
     try:
         await running.enter_async_context(hints.running())
@@ -110,7 +116,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             "mongo": mongo,
             "redis": redis,
             "sync_store": sync_store,
-            "sync_log": MongoLog(database),
+            "sync_log": log,
             "sync_repairs": asyncio.Semaphore(REPAIRS),
             "pacing": Pacing(),
             "cursor_key": cursor.derive_key(master_key),
@@ -126,6 +132,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             "decoder": Decoder(workers=settings.import_workers),
             "imports": imports,
             "erased": Stores(MongoErasureStore(database), sync_store, tracks, imports),
+            "exports": Exports(Sources(MongoRows(database), sync_store, log, tracks, imports), leases),
             "live_sockets": live_sockets,
         }
     finally:

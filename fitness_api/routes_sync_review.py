@@ -18,13 +18,11 @@ from fitness_api.errors import Invalid, InvalidBody, NotFound
 from fitness_api.identity.access_tokens import Principal
 from fitness_api.operation import Operation, Parameter
 from fitness_api.resources import Resources
-from sync import digest, repair, review, values
-from sync.changes import Code, Delta, Result, with_lone_surrogates_shown
-from sync.clock import to_wire
-from sync.conflicts import KEPT_MS, Conflict
+from fitness_api.review_entries import ConflictEntry, RejectedEntry, of_conflict, of_rejected
+from sync import digest, repair, review
+from sync.changes import Delta, Result
 from sync.errors import StoreUnavailable
 from sync.log import Place
-from sync.quarantine import Rejected
 from sync.schema import COLLECTIONS
 
 MAX_ENTRIES: Final = 100  # a screen or two
@@ -34,19 +32,6 @@ _COME_AGAIN_S: Final = 10
 _MAX_PLACE: Final = 2**53  # no moment and no sequence is beyond it, and no database's integer either
 
 CollectionName = Annotated[str, Meta(examples=["workouts"])]
-
-
-class RejectedEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A change that was refused. `change` is what the device sent; `raw`, its text, where that cannot be decoded and shown."""
-
-    id: str
-    change_id: str | None
-    device_id: str
-    received_at: str
-    code: Code
-    detail: str
-    change: Any | UnsetType = UNSET
-    raw: str | UnsetType = UNSET
 
 
 class RejectedEntries(Struct, frozen=True, kw_only=True):
@@ -60,25 +45,6 @@ class RetryAnswer(Struct, frozen=True, kw_only=True):
     """As in the answer of `POST /v1/sync`. Unless it is `rejected`, the entry is gone."""
 
     result: Result
-
-
-class Register(Struct, frozen=True, kw_only=True):
-    stamp: str
-    value: Any
-
-
-class ConflictEntry(Struct, frozen=True, kw_only=True):
-    """A value that lost to a writer who had not seen it, and what won. `restored_at`: when it was brought back, or null."""
-
-    id: str
-    collection: str
-    doc: str
-    path: str
-    lost: Register
-    kept: Register
-    at: str
-    expires_at: str
-    restored_at: str | None
 
 
 class Conflicts(Struct, frozen=True, kw_only=True):
@@ -120,7 +86,7 @@ async def get_rejected(request: Request[Resources], principal: Principal) -> Res
     below, limit = _asked_place(request), _asked_limit(request)
     found, has_more = await request.state["sync_log"].rejected(principal.user_id, below=below, limit=limit)
     cursor = _cursor(found[-1].received_ms, found[-1].id) if has_more else None
-    entries = RejectedEntries(rejected=[_entry(one) for one in found], cursor=cursor)
+    entries = RejectedEntries(rejected=[of_rejected(one) for one in found], cursor=cursor)
     return bodies.respond(request, entries, headers=_PRIVATE)
 
 
@@ -143,7 +109,7 @@ async def get_conflicts(request: Request[Resources], principal: Principal) -> Re
         principal.user_id, below=below, limit=limit, now_ms=_now_ms()
     )
     cursor = _cursor(found[-1].at_ms, found[-1].id) if has_more else None
-    entries = Conflicts(conflicts=[_conflict(one) for one in found], cursor=cursor)
+    entries = Conflicts(conflicts=[of_conflict(one) for one in found], cursor=cursor)
     return bodies.respond(request, entries, headers=_PRIVATE)
 
 
@@ -157,7 +123,7 @@ async def restore_conflict(request: Request[Resources], principal: Principal) ->
     )
     if restored is None:
         raise NotFound("conflict")
-    return bodies.respond(request, _conflict(restored))
+    return bodies.respond(request, of_conflict(restored))
 
 
 async def post_digest(request: Request[Resources], principal: Principal) -> Response:
@@ -202,43 +168,6 @@ async def _place(places: asyncio.Semaphore) -> AsyncIterator[None]:
         yield
     finally:
         places.release()
-
-
-def _entry(entry: Rejected) -> RejectedEntry:
-    change: Any = UNSET
-    raw: str | UnsetType = UNSET
-    try:
-        change = msgspec.json.decode(entry.raw) if entry.format == "json" else msgspec.msgpack.decode(entry.raw)
-        # Each format has what the other has no form for, and an answer is deeper by some levels than the change in it.
-        within_answer = [[[[[[[[change]]]]]]]]
-        msgspec.json.encode(within_answer)
-        msgspec.msgpack.encode(within_answer)
-    except (msgspec.MsgspecError, UnicodeError, TypeError, ValueError, OverflowError, RecursionError):
-        change, raw = UNSET, with_lone_surrogates_shown(entry.raw).decode(errors="replace")
-    return RejectedEntry(
-        id=entry.id,
-        change_id=entry.change_id,
-        device_id=entry.device_id,
-        received_at=bodies.rfc3339(entry.received_ms),
-        code=entry.code,
-        detail=entry.detail,
-        change=change,
-        raw=raw,
-    )
-
-
-def _conflict(conflict: Conflict) -> ConflictEntry:
-    return ConflictEntry(
-        id=conflict.id,
-        collection=conflict.key.collection,
-        doc=conflict.key.id,
-        path=conflict.path,
-        lost=Register(stamp=to_wire(conflict.lost_stamp), value=values.to_python(conflict.lost_value)),
-        kept=Register(stamp=to_wire(conflict.won_stamp), value=values.to_python(conflict.won_value)),
-        at=bodies.rfc3339(conflict.at_ms),
-        expires_at=bodies.rfc3339(conflict.at_ms + KEPT_MS),
-        restored_at=bodies.rfc3339(conflict.restored_ms) if conflict.restored_ms else None,
-    )
 
 
 def _check_collection(name: str) -> None:

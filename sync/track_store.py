@@ -44,6 +44,10 @@ class TrackStore(Protocol):
         """Give the workout's chunks of these streams, by stream, then start, then id."""
         ...
 
+    async def next_workout(self, user_id: str, *, after: str) -> str | None:
+        """Return the next workout, by id, that has chunks, whether or not its document is there."""
+        ...
+
     async def holds(self, user_id: str, workout_id: str) -> bool:
         """Whether the workout has any chunk."""
         ...

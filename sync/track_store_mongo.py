@@ -100,6 +100,16 @@ class MongoTrackStore:
                 async for record in cursor:
                     yield Stored(record["chunk_id"], await asyncio.to_thread(tracks.decode, record["data"]))
 
+    async def next_workout(self, user_id: str, *, after: str) -> str | None:
+        with translated():
+            found = await self._tracks.find_one(
+                {"user_id": user_id, "workout_id": {"$gt": after}},
+                {"_id": 0, "workout_id": 1},  # from the index alone
+                sort=[("user_id", ASCENDING), ("workout_id", ASCENDING)],
+                hint="workout",
+            )
+        return None if found is None else str(found["workout_id"])
+
     async def holds(self, user_id: str, workout_id: str) -> bool:
         with translated():
             found = await self._tracks.find_one(

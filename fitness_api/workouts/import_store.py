@@ -37,6 +37,10 @@ class ImportStore(Protocol):
 
     async def find_by_id(self, user_id: str, import_id: str) -> ImportRecord | None: ...
 
+    async def next(self, user_id: str, *, after: str) -> ImportRecord | None:
+        """Return the next record, by `sha256`."""
+        ...
+
     async def record(self, record: ImportRecord, file: bytes) -> bool:
         """Keep the file, then the record. Return False if the file was recorded already, in this generation or a later one."""
         ...

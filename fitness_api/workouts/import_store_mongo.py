@@ -49,6 +49,12 @@ class MongoImportStore:
         with translated():
             return _record(await self._imports.find_one({"user_id": user_id, "import_id": import_id}, hint="import_id"))
 
+    async def next(self, user_id: str, *, after: str) -> ImportRecord | None:
+        # "0" follows "/".
+        rest = {"_id": {"$gt": f"{user_id}/{after}", "$lt": f"{user_id}0"}, "user_id": user_id}
+        with translated():
+            return _record(await self._imports.find_one(rest, sort=[("_id", 1)], hint="_id_"))
+
     async def record(self, record: ImportRecord, file: bytes) -> bool:
         with translated():
             for number, start in enumerate(range(0, len(file), PIECE_BYTES)):

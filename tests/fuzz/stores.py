@@ -125,6 +125,9 @@ class MemoryTracks:
             if (user, workout) == (user_id, workout_id) and stream in streams:
                 yield Stored(chunk_id, tracks.decode(data))
 
+    async def next_workout(self, user_id: str, *, after: str) -> str | None:
+        return min((key[1] for key in self._held if key[0] == user_id and key[1] > after), default=None)
+
     async def holds(self, user_id: str, workout_id: str) -> bool:
         return any(key[:2] == (user_id, workout_id) for key in self._held)
 

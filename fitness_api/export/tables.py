@@ -1,0 +1,133 @@
+"""What of each collection goes into an export as rows, and what is withheld, with the reason.
+
+Documents, tracks and imports, whose records say little as they are, have holdings of their own (`holdings`). A new collection
+joins TABLES, a holding, or NOT_PERSONAL: until then a test fails. Nothing is shown that is not listed, so that a secret is not
+exported by being forgotten.
+"""
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+
+class Table(NamedTuple):
+    """Rows of one collection that have the account's `user_id`.
+
+    shown: names of fields, `outer.inner` within objects and lists, or where it reads badly `field as name`.
+    withheld: the reason by the field's name.
+    """
+
+    collection: str
+    entry: str
+    shown: tuple[str, ...]
+    withheld: Mapping[str, str] = {}
+
+
+_IS_THE_KEY: Final = "It repeats other fields of the row."
+
+TABLES: Final[tuple[Table, ...]] = (
+    Table(
+        "accounts",
+        "account/profile.json",
+        (
+            "user_id",
+            "email",
+            "email_verified",
+            "created_at",
+            "version",
+            "display_name",
+            "timezone",
+            "locale",
+            "units",
+            "hr_max_bpm",
+            "hr_rest_bpm",
+            "sex",
+            "birth_year",
+        ),
+        {"_id": _IS_THE_KEY, "password_hash": "Whoever has the hash of a password can try to guess it."},
+    ),
+    Table("emails", "account/addresses.ndjson", ("_id as address",)),
+    Table(
+        "sessions",
+        "account/sessions.ndjson",
+        (
+            "session_id",
+            "client_id",
+            "scopes",
+            "user_agent",
+            "authenticated_at",
+            "used_at",
+            "expires_at",
+            "ends_at",
+            "counter",
+            "seen_generation",
+            "methods",
+            "key_thumbprint",
+        ),
+        {"_id": _IS_THE_KEY},
+    ),
+    Table(
+        "devices",
+        "account/devices.ndjson",
+        ("device_id", "installation_id", "replica", "details", "push", "created_at", "updated_at"),
+        {"_id": _IS_THE_KEY},
+    ),
+    Table(
+        "push_addresses",
+        "account/push_addresses.ndjson",
+        ("device_id", "kind", "value", "updated_at"),
+        {"_id": "It is the hash of the address, by which it is found."},
+    ),
+    Table(
+        "audit",
+        "account/audit.ndjson",
+        ("at", "kind", "address", "user_agent", "session_id", "details"),
+        {"_id": _IS_THE_KEY},
+    ),
+    Table(
+        "second_factors",
+        "account/second_factors.json",
+        (
+            "version",
+            "totp.since_ms",
+            "totp.last_step",
+            "begun.expires_at_ms",
+            "wrong_codes",
+            "wrong_at_ms",
+            "recovery_made_at_ms",
+            "passkeys.id",
+            "passkeys.name",
+            "passkeys.credential_id",
+            "passkeys.public_key",
+            "passkeys.sign_count",
+            "passkeys.synced",
+            "passkeys.backed_up",
+            "passkeys.transports",
+            "passkeys.aaguid",
+            "passkeys.created_at_ms",
+            "passkeys.used_at_ms",
+        ),
+        {
+            "_id": _IS_THE_KEY,
+            "totp.sealed": "Whoever has the secret of an authenticator app is a second factor.",
+            "begun.sealed": "Whoever has the secret of an authenticator app is a second factor.",
+            "recovery_digests": "Whoever has the hash of a code can try to guess it.",
+        },
+    ),
+    Table(
+        "single_use",
+        "account/pending.ndjson",
+        ("expires_at", "used_at"),
+        {
+            "_id": "It is what a link or a code is known by, which is worth something until it expires.",
+            "content": "What a link or a code is for; it is gone when it expires.",
+            "note": "What a link or a code was redeemed for; it is gone when it expires.",
+        },
+    ),
+)
+
+# Collections of which no row is about a person.
+NOT_PERSONAL: Final[Mapping[str, str]] = {
+    "leases": "Who does a thing at this moment; gone within minutes.",
+    "signing_keys": "The server's own keys.",
+    "sync_epochs": "One number of the whole server.",
+}

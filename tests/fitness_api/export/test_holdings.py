@@ -1,0 +1,89 @@
+"""Nothing that is added to the database is left out by being forgotten."""
+
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+import httpx
+from pymongo.asynchronous.database import AsyncDatabase
+
+from fitness_api import migrate
+from fitness_api.export.holdings import HOLDINGS
+from fitness_api.export.tables import NOT_PERSONAL, TABLES
+from fitness_api.identity.factors.passkeys import Passkey
+from fitness_api.identity.factors.second_factors import Begun, SecondFactors, Totp
+from fitness_api.identity.factors.store_mongo import MongoFactorStore
+from fitness_api.identity.single_use import Artefact
+from fitness_api.identity.single_use_mongo import MongoSingleUse
+from tests.fitness_api.erasing import Person
+
+FAR_MS = 4_000_000_000_000
+
+
+def test_every_collection_is_exported_or_said_to_be_of_nobody() -> None:
+    exported = [collection for holding in HOLDINGS.values() for collection in holding.collections]
+    assert len(exported) == len(set(exported))
+    assert not set(exported) & NOT_PERSONAL.keys()
+    assert {*exported, *NOT_PERSONAL} == set(migrate.declared()), (
+        "A collection that holds anything of a person joins TABLES (fitness_api/export/tables.py) with the fields that are shown and "
+        "those that are withheld, or HOLDINGS; one that does not, NOT_PERSONAL."
+    )
+
+
+def test_every_table_is_a_file_of_its_own() -> None:
+    assert len({table.entry for table in TABLES}) == len(TABLES)
+
+
+async def test_every_field_that_is_stored_is_shown_or_withheld(
+    api: httpx.AsyncClient, database: AsyncDatabase[dict[str, Any]]
+) -> None:
+    ada = await Person(api, "ada@example.org").settle()
+    await MongoFactorStore(database).change(ada.user_id, lambda _: (of_every_kind(ada.user_id), None))
+    artefact = Artefact(kind="k", digest=b"d", user_id=ada.user_id, content=b"c", expires_at_ms=FAR_MS)
+    single_use = MongoSingleUse(database)
+    await single_use.add(artefact)
+    await single_use.use("k", b"d", now_ms=1)
+    await single_use.annotate("k", b"d", b"n")
+    for table in TABLES:
+        listed = {field.partition(" as ")[0] for field in table.shown}
+        assert not listed & table.withheld.keys()
+        rows = [row async for row in database[table.collection].find({"user_id": ada.user_id})]
+        assert rows, f"Let this test store something in {table.collection}."
+        stored = {path for row in rows for path in paths(row, listed | table.withheld.keys())} - {"user_id"}
+        assert stored <= listed | table.withheld.keys(), table.collection
+
+
+def paths(value: Any, known: AbstractSet[str], prefix: str = "") -> Iterator[str]:
+    """Give the paths of what is stored, no deeper than into what is shown or withheld as a whole."""
+    if isinstance(value, dict) and prefix not in known:
+        for name, inner in value.items():
+            yield from paths(inner, known, f"{prefix}.{name}" if prefix else name)
+    elif isinstance(value, list) and prefix not in known and value:
+        for inner in value:
+            yield from paths(inner, known, prefix)
+    elif value is not None and value != []:
+        yield prefix
+
+
+def of_every_kind(user_id: str) -> SecondFactors:
+    passkey = Passkey(
+        id="1", credential_id=b"c", public_key=b"p", sign_count=1, synced=True, backed_up=True, transports=("usb",),
+        aaguid="a", name="key", created_at_ms=1, used_at_ms=2,
+    )  # fmt: skip
+    return SecondFactors(
+        user_id=user_id,
+        totp=Totp(sealed=b"s", since_ms=1, last_step=2),
+        begun=Begun(sealed=b"s", expires_at_ms=1),
+        recovery_digests=(b"d",),
+        recovery_made_at_ms=1,
+        passkeys=(passkey,),
+    )
+
+
+async def test_no_table_is_searched_through_for_one_account(database: AsyncDatabase[dict[str, Any]]) -> None:
+    for table in TABLES:
+        plan = await database[table.collection].find({"user_id": "ada"}).explain()
+        text = repr(plan["queryPlanner"]["winningPlan"])
+        assert "IXSCAN" in text, table.collection
+        assert "COLLSCAN" not in text
+        assert '["ada", "ada"]' in text, (table.collection, text)
