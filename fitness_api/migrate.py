@@ -24,6 +24,7 @@ from fitness_api.identity import audit_store_mongo as audit_store
 from fitness_api.identity import single_use_mongo as single_use
 from fitness_api.identity import store_mongo as identity_store
 from fitness_api.identity.factors import store_mongo as factor_store
+from fitness_api.mail import outbox_mongo as outbox
 from fitness_api.workouts import import_store_mongo as import_store
 from sync import store_mongo as sync_store
 from sync import track_store_mongo as track_store
@@ -36,6 +37,7 @@ ADAPTERS: tuple[ModuleType, ...] = (
     audit_store,
     factor_store,
     single_use,
+    outbox,
     import_store,
     leases,
     sync_store,
