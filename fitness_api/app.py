@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fitness_api import (
     problems,
+    proofs,
     resources,
     routes_account,
     routes_auth,
@@ -33,6 +34,7 @@ from fitness_api.errors import InsufficientScope, NotFound
 from fitness_api.identity.errors import AccountDeleted
 from fitness_api.middleware import AccessLog, BodylessHead, Compression, RequestIds, SecurityHeaders
 from fitness_api.operation import Media, Operation
+from fitness_api.proofs import asked_of
 from fitness_api.resources import Resources
 from fitness_api.routes_operations import Served, publish
 from fitness_api.settings import Settings
@@ -121,7 +123,9 @@ async def _serve(operation: Operation, request: Request[Resources]) -> Response:
     if operation.login:
         sessions = request.state["sessions"]
         try:
-            principal = await sessions.authenticate(request.headers.get("authorization"))
+            principal = await sessions.authenticate(
+                request.headers.get("authorization"), asked_of(request), anew=_is_sensitive(operation)
+            )
         except AccountDeleted as deleted:
             if operation.if_deleted is None:
                 raise
@@ -136,7 +140,19 @@ async def _serve(operation: Operation, request: Request[Resources]) -> Response:
     # Before the handler: a write that was done must not be answered by a refusal.
     if any(answer is not None and not isinstance(answer, Media) for answer in operation.answers.values()):
         answer_format(request)
-    return await (operation.handler(request, principal) if operation.login else operation.handler(request))
+    response = await (operation.handler(request, principal) if operation.login else operation.handler(request))
+    if proofs.HEADER in request.headers:
+        # So that the client's next proof has one before it is asked for it.
+        response.headers[proofs.NONCE_HEADER] = request.state["possession"].nonce()
+    return response
+
+
+def _is_sensitive(operation: Operation) -> bool:
+    """Whether its session is looked up every time: what an ended session must not do even within RECHECK_MS, whether or not Redis
+    told of its end.
+    """
+    changes = operation.method != "GET"
+    return operation.recent_login or operation.scope == "admin" or (operation.scope == "account" and changes)
 
 
 def _check(value: str, kind: Any) -> None:

@@ -16,10 +16,14 @@ from fitness_api.export.rows_mongo import MongoRows
 from fitness_api.identity.audit_log import AuditLog
 from fitness_api.identity.audit_store_mongo import MongoAuditStore
 from fitness_api.identity.devices import Devices
+from fitness_api.identity.dpop_replays_redis import RedisReplays
 from fitness_api.identity.erasure_store_mongo import MongoErasureStore
 from fitness_api.identity.key_ring import KeyRing
 from fitness_api.identity.logins import Logins, no_second_factors
 from fitness_api.identity.passwords import Passwords
+from fitness_api.identity.possession import Possession
+from fitness_api.identity.revocations import Revocations
+from fitness_api.identity.revocations_redis import RedisRevocations
 from fitness_api.identity.sessions import Sessions
 from fitness_api.identity.single_use import SingleUse
 from fitness_api.identity.single_use_mongo import MongoSingleUse
@@ -61,6 +65,8 @@ class Resources(TypedDict):
     form_key: bytes
     accounts: Accounts
     sessions: Sessions
+    possession: Possession
+    revocations: Revocations
     logins: Logins
     single_use: SingleUse
     audit: AuditLog
@@ -95,21 +101,31 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     sync_store = TidyingStore(MongoStore(database), hints.announce, tracks)
     accounts = MongoAccounts(database)
     passwords = Passwords(hashers=settings.password_hashers)
+    single_use, audit = MongoSingleUse(database), AuditLog(MongoAuditStore(database))
+    revocations = RedisRevocations(settings.redis_url)
+    possession = Possession(RedisReplays(redis), master_key=master_key)
+
+    def on_end(user_id: str, session_id: str) -> None:
+        revocations.announce(user_id, session_id)
+        # Its connections ask again whether it goes on, in whichever process they are.
+        hints.announce(user_id)
+
     sessions = Sessions(
         accounts,
         KeyRing(accounts, master_key),
+        audit,
         issuer=settings.public_url.rstrip("/"),
         master_key=master_key,
-        # Its connections ask again whether it goes on, in whichever process they are.
-        on_end=hints.announce,
+        possession=possession,
+        on_end=on_end,
     )
-    single_use, audit = MongoSingleUse(database), AuditLog(MongoAuditStore(database))
     logins = Logins(accounts, passwords, sessions, single_use, audit, second_factors=no_second_factors)
     live_sockets = LiveSockets(hints, sessions)
     log, leases = MongoLog(database), MongoLeases(database)
     running = AsyncExitStack()
     try:
         await running.enter_async_context(hints.running())
+        await running.enter_async_context(revocations.running(sessions.forget))
         await running.enter_async_context(live_sockets.running())
         yield {
             "settings": settings,
@@ -123,6 +139,8 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             "form_key": browser.derive_key(master_key),
             "accounts": accounts,
             "sessions": sessions,
+            "possession": possession,
+            "revocations": revocations,
             "logins": logins,
             "single_use": single_use,
             "audit": audit,

@@ -147,6 +147,7 @@ async def _erase(request: Request[Resources], user_id: str) -> Response:
         await erase.account(request.state["erased"], user_id, now_ms=time.time_ns() // 1_000_000)
     finally:
         request.state["sessions"].forget(user_id)
+        request.state["revocations"].announce(user_id)
     return Response(status_code=204)
 
 

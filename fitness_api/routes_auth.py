@@ -15,6 +15,7 @@ from fitness_api.identity.refresh_tokens import Session
 from fitness_api.identity.sessions import TokenPair
 from fitness_api.operation import Operation, Parameter
 from fitness_api.origins import origin_of
+from fitness_api.proofs import key_thumbprint_of
 from fitness_api.resources import Resources
 
 # Room for what is trimmed or composed before it is measured; the true bounds are the account's.
@@ -44,12 +45,17 @@ class Login(Struct, frozen=True, kw_only=True):
 
 
 class ListedSession(Struct, frozen=True, kw_only=True):
-    """One login. `current` is the caller's own; it expires at `expires_at` unless it is used before."""
+    """One login. `current` is the caller's own; it expires at `expires_at` unless it is used before.
+
+    methods: how the user proved who they are, in the words of RFC 8176. key_bound: its tokens are of use only with the client's key.
+    """
 
     id: str
     client_id: str
     scope: str
     user_agent: str
+    methods: tuple[str, ...]
+    key_bound: bool
     created_at: str
     last_used_at: str
     expires_at: str
@@ -65,19 +71,28 @@ class SessionList(Struct, frozen=True, kw_only=True):
 async def register(request: Request[Resources]) -> Response:
     body = await bodies.read(request, Registration, limit_bytes=LOGIN_LIMIT_BYTES)
     pair = await request.state["logins"].register(
-        email=body.email, password=body.password, display_name=body.display_name, origin=origin_of(request)
+        email=body.email,
+        password=body.password,
+        display_name=body.display_name,
+        origin=origin_of(request),
+        key_thumbprint=await key_thumbprint_of(request),
     )
     return bodies.respond(request, pair, status=201)
 
 
 async def login(request: Request[Resources]) -> Response:
     body = await bodies.read(request, Login, limit_bytes=LOGIN_LIMIT_BYTES)
-    pair = await request.state["logins"].login(email=body.email, password=body.password, origin=origin_of(request))
+    pair = await request.state["logins"].login(
+        email=body.email,
+        password=body.password,
+        origin=origin_of(request),
+        key_thumbprint=await key_thumbprint_of(request),
+    )
     return bodies.respond(request, pair)
 
 
 async def logout(request: Request[Resources], principal: Principal) -> Response:
-    await request.state["sessions"].revoke(principal.user_id, principal.session_id)
+    await request.state["sessions"].revoke(principal.user_id, principal.session_id, origin=origin_of(request))
     return Response(status_code=204)
 
 
@@ -86,9 +101,22 @@ async def list_sessions(request: Request[Resources], principal: Principal) -> Re
     return bodies.respond(request, SessionList(sessions=[_listed(session, principal) for session in sessions]))
 
 
-async def end_session(request: Request[Resources], principal: Principal) -> Response:
-    if not await request.state["sessions"].revoke(principal.user_id, request.path_params["id"]):
+async def read_session(request: Request[Resources], principal: Principal) -> Response:
+    session = await request.state["sessions"].one(principal.user_id, request.path_params["id"])
+    if session is None:
         raise NotFound("session")
+    return bodies.respond(request, _listed(session, principal))
+
+
+async def end_session(request: Request[Resources], principal: Principal) -> Response:
+    sessions, session_id = request.state["sessions"], request.path_params["id"]
+    if not await sessions.revoke(principal.user_id, session_id, origin=origin_of(request)):
+        raise NotFound("session")
+    return Response(status_code=204)
+
+
+async def end_sessions(request: Request[Resources], principal: Principal) -> Response:
+    await request.state["sessions"].revoke_all(principal.user_id, origin=origin_of(request))
     return Response(status_code=204)
 
 
@@ -98,6 +126,8 @@ def _listed(session: Session, principal: Principal) -> ListedSession:
         client_id=session.client_id,
         scope=" ".join(session.scopes),
         user_agent=session.user_agent,
+        methods=session.methods,
+        key_bound=session.key_thumbprint is not None,
         created_at=bodies.rfc3339(session.authenticated_at_ms),
         last_used_at=bodies.rfc3339(session.used_at_ms or session.authenticated_at_ms),
         expires_at=bodies.rfc3339(session.expires_at_ms),
@@ -105,6 +135,10 @@ def _listed(session: Session, principal: Principal) -> ListedSession:
     )
 
 
+_BINDING: Final = (
+    "With a proof in the DPoP header (RFC 9449) the tokens are bound to its key. It needs a nonce: without one the answer is "
+    "use_dpop_nonce, with the nonce in the DPoP-Nonce header."
+)
 _SESSION_ID: Final = Parameter(name="id", where="path", description="The session's id.", type=UUID, required=True)
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -114,9 +148,10 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=register,
         tag="Identity",
         summary="Make an account and log in to it",
+        description=_BINDING,
         body=Registration,
         answers={201: TokenPair},
-        problems=("email_taken", "too_many_requests", "unavailable"),
+        problems=("email_taken", "invalid_dpop_proof", "use_dpop_nonce", "too_many_requests", "unavailable"),
     ),
     Operation(
         method="POST",
@@ -124,10 +159,17 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=login,
         tag="Identity",
         summary="Log in with address and password",
-        description="Answers alike, in body and in time, whether or not the address is known.",
+        description=f"Answers alike, in body and in time, whether or not the address is known. {_BINDING}",
         body=Login,
         answers={200: TokenPair},
-        problems=("invalid_credentials", "mfa_required", "too_many_requests", "unavailable"),
+        problems=(
+            "invalid_credentials",
+            "mfa_required",
+            "invalid_dpop_proof",
+            "use_dpop_nonce",
+            "too_many_requests",
+            "unavailable",
+        ),
     ),
     Operation(
         method="POST",
@@ -135,7 +177,9 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=logout,
         tag="Identity",
         summary="End this session",
-        description="Its tokens hold for 5 seconds more at most, and the push address that it registered goes.",
+        description=(
+            "Every gateway refuses its tokens within a second, without Redis within five, and the push address that it registered goes."
+        ),
         login=True,
         answers={204: None},
         problems=("unavailable",),
@@ -149,6 +193,30 @@ OPERATIONS: tuple[Operation, ...] = (
         login=True,
         scope="account",
         answers={200: SessionList},
+        problems=("unavailable",),
+    ),
+    Operation(
+        method="DELETE",
+        path="/v1/auth/sessions",
+        handler=end_sessions,
+        tag="Identity",
+        summary="Log out everywhere",
+        description="Ends every session of the account, this one too, as logging out of each does.",
+        login=True,
+        scope="account",
+        answers={204: None},
+        problems=("unavailable",),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/auth/sessions/{id}",
+        handler=read_session,
+        tag="Identity",
+        summary="Read one of the account's sessions",
+        login=True,
+        scope="account",
+        parameters=(_SESSION_ID,),
+        answers={200: ListedSession},
         problems=("unavailable",),
     ),
     Operation(

@@ -18,6 +18,7 @@ from fitness_api.identity.access_tokens import Principal
 from fitness_api.identity.errors import AccountDeleted, IdentityError, StoreUnavailable
 from fitness_api.identity.sessions import Sessions
 from fitness_api.live_sockets import LiveSocket, LiveSockets
+from fitness_api.proofs import asked_of
 
 PATH: Final = "/v1/sync/live"
 SCOPE: Final = "sync"
@@ -34,7 +35,8 @@ async def live(scope: Scope, receive: Receive, send: Send) -> None:
     await receive()  # websocket.connect
     with ExitStack() as admission:
         try:
-            principal = await _admissible(sessions, connection.headers.get("authorization"))
+            principal = await sessions.authenticate(connection.headers.get("authorization"), asked_of(connection))
+            _require_scope(principal)
             socket = admission.enter_context(sockets.admitted(principal))
         except (ApiError, IdentityError) as error:
             await _refuse(error, connection, receive, send)
@@ -49,12 +51,10 @@ async def live(scope: Scope, receive: Receive, send: Send) -> None:
             pass  # it ended while something was being said
 
 
-async def _admissible(sessions: Sessions, authorization: str | None) -> Principal:
-    """Raises NotAuthenticated, InsufficientScope, or StoreUnavailable."""
-    principal = await sessions.authenticate(authorization)
+def _require_scope(principal: Principal) -> None:
+    """Raises InsufficientScope."""
     if SCOPE not in principal.scopes:
         raise InsufficientScope(SCOPE)
-    return principal
 
 
 async def _refuse(error: Exception, connection: HTTPConnection[Any], receive: Receive, send: Send) -> None:
@@ -106,7 +106,8 @@ def _refuse_binary() -> Token:
 
 async def _renewed(socket: LiveSocket, sessions: Sessions, token: Token) -> TokenAccepted | Refused:
     try:
-        principal = await _admissible(sessions, f"Bearer {token.access_token}")
+        principal = await sessions.principal_of(token.access_token)
+        _require_scope(principal)
     except (NotAuthenticated, AccountDeleted) as error:
         return Refused("unauthenticated", str(error))
     except InsufficientScope as error:
@@ -115,6 +116,9 @@ async def _renewed(socket: LiveSocket, sessions: Sessions, token: Token) -> Toke
         return Refused("unavailable", "Send it again shortly.")
     if principal.user_id != socket.principal.user_id:
         return Refused("unauthenticated", "The access token is another account's.")
+    if principal.key_thumbprint not in {None, socket.principal.key_thumbprint}:
+        # The connection's own key was proved when it was opened; a message has no proof.
+        return Refused("unauthenticated", "The access token is bound to another key.")
     socket.renew(principal)
     return TokenAccepted(max(0, principal.expires_at_s - int(time.time())))
 

@@ -9,13 +9,16 @@ from starlette.responses import Response
 
 from fitness_api import bodies
 from fitness_api.errors import ApiError
-from fitness_api.identity.errors import AccountDeleted, GrantInvalid, ScopeExceeded
+from fitness_api.identity.dpop import ALGORITHMS
+from fitness_api.identity.errors import AccountDeleted, DpopNonceNeeded, DpopProofInvalid, GrantInvalid, ScopeExceeded
 from fitness_api.identity.sessions import FIRST_PARTY, USER_SCOPES, TokenPair
 from fitness_api.identity.signing_keys import PublicJWK
 from fitness_api.operation import Media, Operation
+from fitness_api.origins import origin_of
+from fitness_api.proofs import NONCE_HEADER, key_thumbprint_of
 from fitness_api.resources import Resources
 
-# A day after its publication a key signs; verifiers that look this often never meet an unknown one.
+# A key is published twice as long before it signs; verifiers that look this often never meet an unknown one.
 _KEYS_FOR: Final = "public, max-age=300"
 # RFC 6749 section 5.1
 _NOT_STORED: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
@@ -24,7 +27,7 @@ _FORM: Final = "application/x-www-form-urlencoded"
 
 
 class JWKSet(Struct, frozen=True, kw_only=True):
-    """RFC 7517. The key that will sign next is among them a day before it does."""
+    """RFC 7517. The key that will sign next is among them ten minutes before it does."""
 
     keys: tuple[PublicJWK, ...]
 
@@ -41,6 +44,7 @@ class AuthorizationServer(Struct, frozen=True, kw_only=True):
     grant_types_supported: tuple[str, ...]
     token_endpoint_auth_methods_supported: tuple[str, ...]
     revocation_endpoint_auth_methods_supported: tuple[str, ...]
+    dpop_signing_alg_values_supported: tuple[str, ...]
 
 
 class OAuthError(Struct, frozen=True, kw_only=True):
@@ -74,6 +78,9 @@ async def token(request: Request[Resources]) -> Response:
         pair = await grant(request, form)
     except _Refused as refused:
         return _oauth_error(refused)
+    except DpopProofInvalid as error:
+        nonce = {NONCE_HEADER: error.nonce} if isinstance(error, DpopNonceNeeded) else {}
+        return _oauth_error(_Refused(error.error, str(error)), nonce)
     return bodies.respond(request, pair, headers=_NOT_STORED)
 
 
@@ -83,7 +90,9 @@ async def revoke(request: Request[Resources]) -> Response:
         presented = form.get("token")
         if not presented:
             raise _Refused("invalid_request", "token is missing.")
-        await request.state["sessions"].revoke_token(presented, client_id=_client(request, form))
+        await request.state["sessions"].revoke_token(
+            presented, client_id=_client(request, form), origin=origin_of(request)
+        )
     except _Refused as refused:
         return _oauth_error(refused)
     # Also for a token that is none: RFC 7009 section 2.2.
@@ -107,6 +116,7 @@ async def authorization_server(request: Request[Resources]) -> Response:
         grant_types_supported=tuple(GRANTS),
         token_endpoint_auth_methods_supported=("none",),
         revocation_endpoint_auth_methods_supported=("none",),
+        dpop_signing_alg_values_supported=ALGORITHMS,
     )
     return bodies.respond(request, described, headers={"Cache-Control": _KEYS_FOR})
 
@@ -118,7 +128,13 @@ async def _refresh(request: Request[Resources], form: Mapping[str, str]) -> Toke
         raise _Refused("invalid_request", "refresh_token is missing.")
     scopes = frozenset(form["scope"].split()) if form.get("scope") else None
     try:
-        return await request.state["sessions"].refresh(presented, client_id=client_id, scopes=scopes)
+        return await request.state["sessions"].refresh(
+            presented,
+            client_id=client_id,
+            scopes=scopes,
+            key_thumbprint=await key_thumbprint_of(request),
+            origin=origin_of(request),
+        )
     except GrantInvalid as error:
         raise _Refused("invalid_grant", str(error)) from error
     except AccountDeleted as error:
@@ -146,10 +162,10 @@ def _client(request: Request[Resources], form: Mapping[str, str]) -> str:
     return client_id
 
 
-def _oauth_error(refused: _Refused) -> Response:
+def _oauth_error(refused: _Refused, more: Mapping[str, str] = _NOT_STORED) -> Response:
     # RFC 6749 section 5.2: ASCII, without quotes and backslashes.
     description = "".join(c for c in str(refused) if " " <= c <= "~" and c not in '"\\')
-    headers: dict[str, str] = dict(_NOT_STORED)
+    headers: dict[str, str] = {**_NOT_STORED, **more}
     if refused.status == 401:
         headers["WWW-Authenticate"] = 'Basic realm="fitness-api"'
     return Response(
@@ -172,7 +188,8 @@ OPERATIONS: tuple[Operation, ...] = (
             "narrow the access token). Refresh tokens rotate. If the answer gets lost, send the same token again: the "
             "latest used one gets the same successor for 30 s, and longer while neither the successor nor its access "
             "token was seen. Any other token that was used before ends the session. Errors are those of RFC 6749 "
-            "section 5.2: {error, error_description}; `invalid_grant` with `wipe`: true says that the account was deleted."
+            "section 5.2: {error, error_description}; `invalid_grant` with `wipe`: true says that the account was deleted. "
+            "Tokens that are bound to a key (RFC 9449) are refreshed with a proof in the DPoP header, which has a nonce."
         ),
         body=Media(types=(_FORM,), description="RFC 6749 section 6."),
         answers={

@@ -38,7 +38,7 @@ Sex = Literal["female", "male", "other"]
 
 
 class Account(Struct, frozen=True, kw_only=True):
-    """`email` is the address as it was typed; mail goes there. `version` counts the changes."""
+    """`email` is the address as it was typed; mail goes there. `version` counts the changes, `granted_scopes` are beyond a user's."""
 
     user_id: str
     email: str
@@ -53,6 +53,7 @@ class Account(Struct, frozen=True, kw_only=True):
     hr_rest_bpm: int | None = None
     sex: Sex | None = None
     birth_year: int | None = None
+    granted_scopes: tuple[str, ...] = ()
 
 
 def tidy(text: str) -> str:

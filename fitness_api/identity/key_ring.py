@@ -14,7 +14,7 @@ from fitness_api.identity.errors import StoreUnavailable
 from fitness_api.identity.signing_keys import Drop, Make, Move, PublicJWK, SigningKey, StoredKey
 from fitness_api.identity.store import Store
 
-RELOAD_MS: Final = 60_000  # a next key is published for a day before it signs: any process has it long before
+RELOAD_MS: Final = 60_000  # a next key is published ten minutes before it signs: any process has it long before
 # An attacker may name any kid: so often do unknown ones reach the database, from one process.
 COOL_DOWN_MS: Final = 5_000
 # A rotation has four steps, and each may be lost to another process once or twice.
@@ -47,6 +47,7 @@ class KeyRing:
         return self._current
 
     async def verifying(self) -> Mapping[str, ec.EllipticCurvePublicKey]:
+        """The same object as long as it holds the same keys."""
         await self._load_if_older_than(RELOAD_MS)
         return self._verifying
 
@@ -59,6 +60,30 @@ class KeyRing:
         """Return every key that a valid token may be signed with, the next one included."""
         await self._load_if_older_than(RELOAD_MS)
         return self._published
+
+    async def listed(self) -> list[StoredKey]:
+        """Return the keys as they are in the database now."""
+        return await self._at_rest()
+
+    async def rotate(self, *, compromised: bool = False) -> int | None:
+        """Let the next key sign. None: it does; else the Unix ms from which it may, because verifiers may not know it yet.
+
+        Other processes sign with the one before for RELOAD_MS more. `compromised`: without waiting, and what the one before signed
+        holds no more, so that apps refresh; nobody has to log in.
+        """
+        keys = await self._at_rest()
+        following = next(key for key in keys if key.state == "next")
+        if not compromised and (from_ms := signing_keys.may_sign_from_ms(following)) > self._now_ms():
+            return from_ms
+        # Lost to another process, it has been done all the same.
+        if (step := signing_keys.retirement(keys)) is not None:
+            await self._take(step)
+        if compromised:
+            for key in keys:
+                if key.state != "next":
+                    await self._take(Drop(key.kid))
+        await self._at_rest()
+        return None
 
     async def _load_if_older_than(self, age_ms: int) -> None:
         if self._is_younger_than(age_ms):
@@ -78,20 +103,25 @@ class KeyRing:
         return self._tried_at_ms is not None and 0 <= self._now_ms() - self._tried_at_ms < age_ms
 
     async def _load(self) -> None:
-        for _ in range(MAX_STEPS):
-            keys = await self._store.signing_keys()
-            step = signing_keys.due(keys, self._now_ms())
-            if step is None:
-                break
-            # A race is lost by doing nothing: the winner's step is there at the next reading.
-            await self._take(step)
-        else:
-            raise StoreUnavailable("The signing keys do not come to rest.")
+        keys = await self._at_rest()
         current = next(key for key in keys if key.state == "current")
         if self._current is None or self._current.kid != current.kid:
             self._current = signing_keys.unseal(current, self._sealing_key)
         self._published = tuple(key.public for key in keys)
-        self._verifying = {key.kid: self._verifying.get(key.kid) or signing_keys.public_key(key.public) for key in keys}
+        if {key.kid for key in keys} != self._verifying.keys():
+            known = self._verifying
+            self._verifying = {key.kid: known.get(key.kid) or signing_keys.public_key(key.public) for key in keys}
+
+    async def _at_rest(self) -> list[StoredKey]:
+        """Take the steps of rotation that are due, and return the keys once none is."""
+        for _ in range(MAX_STEPS):
+            keys = await self._store.signing_keys()
+            step = signing_keys.due(keys, self._now_ms())
+            if step is None:
+                return keys
+            # A race is lost by doing nothing: the winner's step is there at the next reading.
+            await self._take(step)
+        raise StoreUnavailable("The signing keys do not come to rest.")
 
     async def _take(self, step: signing_keys.Step) -> None:
         match step:

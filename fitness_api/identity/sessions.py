@@ -1,19 +1,23 @@
 """Beginning, refreshing and ending a session, and telling who calls."""
 
-from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 from uuid import uuid4
 
 from msgspec import Struct
 
 from fitness_api.errors import NotAuthenticated
 from fitness_api.identity import access_tokens, refresh_tokens
+from fitness_api.identity import scopes as scopes_of
 from fitness_api.identity.access_tokens import Principal
+from fitness_api.identity.audit import Origin
+from fitness_api.identity.audit_log import AuditLog
+from fitness_api.identity.dpop import Asked
 from fitness_api.identity.errors import (
     AccessTokenExpired,
     AccessTokenInvalid,
     AccountDeleted,
+    DpopProofInvalid,
     GrantInvalid,
     InvalidCredentials,
     ReauthenticationRequired,
@@ -21,20 +25,14 @@ from fitness_api.identity.errors import (
     SigningKeyUnknown,
 )
 from fitness_api.identity.key_ring import KeyRing, wall_clock_ms
+from fitness_api.identity.possession import SCHEME, Possession
 from fitness_api.identity.refresh_tokens import Advance, Expired, Repeat, Replay, Session
+from fitness_api.identity.remembered import Remembered
 from fitness_api.identity.signing_keys import PublicJWK
-from fitness_api.identity.store import Store
+from fitness_api.identity.store import Standing, Store
 
-FIRST_PARTY: Final = "app"  # the client id of our own apps
-USER_SCOPES: Final = (
-    "sync",
-    "workouts:read",
-    "workouts:write",
-    "live:publish",
-    "live:watch",
-    "notifications",
-    "account",
-)
+FIRST_PARTY: Final = scopes_of.FIRST_PARTY
+USER_SCOPES: Final = scopes_of.USER_SCOPES
 
 RECHECK_MS: Final = 5_000  # within this time an ended session is known to every process; the contract's number
 RECENT_LOGIN_S: Final = (
@@ -45,12 +43,11 @@ MAX_USER_AGENT: Final = 200  # what a person needs to recognise a browser; the r
 # Some kilobyte each. Beyond that many callers within minutes a process verifies some signatures again.
 MAX_REMEMBERED: Final = 10_000
 
-K = TypeVar("K")
-V = TypeVar("V")
-
 
 class TokenPair(Struct, frozen=True, kw_only=True):
-    """`scope` is space-separated, `expires_in` the access token's life in seconds."""
+    """`scope` is space-separated, `expires_in` the access token's life in seconds. `token_type` is DPoP where the tokens are bound
+    to the client's key (RFC 9449).
+    """
 
     access_token: str
     token_type: str = "Bearer"  # noqa: S105  RFC 6750's word
@@ -66,55 +63,39 @@ class _Checked(NamedTuple):
     seen_generation: int
 
 
-class _Remembered(Generic[K, V]):
-    """The latest used entries, so many at most."""
-
-    def __init__(self) -> None:
-        self._entries: OrderedDict[K, V] = OrderedDict()
-
-    def get(self, key: K) -> V | None:
-        if key in self._entries:
-            self._entries.move_to_end(key)
-        return self._entries.get(key)
-
-    def put(self, key: K, value: V) -> None:
-        self._entries[key] = value
-        self._entries.move_to_end(key)
-        if len(self._entries) > MAX_REMEMBERED:
-            self._entries.popitem(last=False)
-
-    def forget(self, key: K) -> None:
-        self._entries.pop(key, None)
-
-    def forget_all(self, is_meant: Callable[[K], bool]) -> None:
-        for key in [key for key in self._entries if is_meant(key)]:
-            del self._entries[key]
-
-
 class Sessions:
     """`issuer` is the public URL: access tokens are issued by it and for it.
 
-    on_end: called with the account of each session that was ended here; it must neither wait nor raise.
+    possession: None: a token that is bound to a key never holds. on_end: called with the account, and the session, of each that
+    was ended here; it must neither wait nor raise.
     """
 
     def __init__(
         self,
         store: Store,
         keys: KeyRing,
+        audit: AuditLog,
         *,
         issuer: str,
         master_key: bytes,
+        possession: Possession | None = None,
         now_ms: Callable[[], int] = wall_clock_ms,
-        on_end: Callable[[str], None] = lambda _: None,
+        on_end: Callable[[str, str], None] = lambda *_: None,
     ) -> None:
         self._store = store
         self._keys = keys
+        self._audit = audit
         self._issuer = issuer
         self._refresh_key = refresh_tokens.derive_key(master_key)
+        self._possession = possession
         self._now_ms = now_ms
         self._on_end = on_end
-        self._verified: _Remembered[str, Principal] = _Remembered()
-        self._checked: _Remembered[tuple[str, str], _Checked] = _Remembered()
+        # Of so many tokens the signature is known to hold, under the keys of then.
+        self._verified: Remembered[str, Principal] = Remembered(MAX_REMEMBERED)
+        self._verified_with: object = None
+        self._checked: Remembered[tuple[str, str], _Checked] = Remembered(MAX_REMEMBERED)
+        # How often something was forgotten: what was read before that is not remembered.
+        self._forgotten = 0
 
     async def begin(
         self,
@@ -138,81 +119,141 @@ class Sessions:
             now_ms=self._now_ms(),
         )
         await self._store.add_session(session)
-        if await self._store.is_erased(user_id):
+        standing = await self._store.standing(user_id)
+        if standing.is_erased:
             # Its sessions may have been ended before this one was there.
             await self.revoke(user_id, session.session_id)
             raise InvalidCredentials
         for old in (await self._store.sessions(user_id))[MAX_SESSIONS:]:
             await self.revoke(user_id, old.session_id)
-        return await self._pair(session, None)
+        return await self._pair(session, _allowed(session, standing))
 
     async def refresh(
-        self, refresh_token: str, *, client_id: str = FIRST_PARTY, scopes: frozenset[str] | None = None
+        self,
+        refresh_token: str,
+        *,
+        client_id: str = FIRST_PARTY,
+        scopes: frozenset[str] | None = None,
+        key_thumbprint: str | None = None,
+        origin: Origin | None = None,
     ) -> TokenPair:
-        """Rotate. `scopes` narrows the access token's, not the session's.
+        """Rotate. `scopes` narrows the access token's, not the session's. `key_thumbprint` is of the key that the caller proved.
 
-        Raises GrantInvalid, after ending the session if somebody else holds the token too, ScopeExceeded, or AccountDeleted.
+        Raises GrantInvalid, after ending the session if somebody else holds the token too; DpopProofInvalid, ScopeExceeded, or
+        AccountDeleted.
         """
         token = refresh_tokens.read(refresh_token, self._refresh_key)
         if token is None:
             raise GrantInvalid("This is not a refresh token.")
-        if await self._store.is_erased(token.user_id):
+        standing = await self._store.standing(token.user_id)
+        if standing.is_erased:
             raise AccountDeleted(token.user_id)
         while (session := await self._store.session(token.user_id, token.session_id)) is not None:
             if session.client_id != client_id:
                 raise GrantInvalid("The refresh token was issued to another client.")
-            if scopes is not None and not scopes <= frozenset(session.scopes):
-                raise ScopeExceeded(scopes - frozenset(session.scopes))
+            _require_key(session, key_thumbprint)
+            allowed = _allowed(session, standing)
+            if scopes is not None and not scopes <= frozenset(allowed):
+                raise ScopeExceeded(scopes - frozenset(allowed))
+            granted = allowed if scopes is None else tuple(scope for scope in allowed if scope in scopes)
             match refresh_tokens.decide(token.counter, session, self._now_ms()):
                 case Advance(after):
                     if await self._store.advance_session(after, counter=session.counter):
-                        return await self._pair(after, scopes)
+                        return await self._pair(after, granted)
                     # The counter moved on since it was read, and never moves back: decide on the new one.
                 case Repeat():
-                    return await self._pair(session, scopes)
+                    return await self._pair(session, granted)
                 case Expired():
                     break
                 case Replay():
+                    # On record before it is done: cut off in between, the next replay does both again.
+                    await self._audit.record(
+                        token.user_id,
+                        "refresh_token_replayed",
+                        origin=origin or Origin(),
+                        session_id=token.session_id,
+                    )
                     await self.revoke(token.user_id, token.session_id)
                     raise GrantInvalid("The refresh token was used before; the session has been ended.")
         raise GrantInvalid("The session has ended.")
 
-    async def revoke(self, user_id: str, session_id: str) -> bool:
-        """End a session; here at once, in other processes within RECHECK_MS. False: there was none."""
-        ended = await self._store.end_session(user_id, session_id)
-        self._checked.forget((user_id, session_id))
-        self._on_end(user_id)
+    async def revoke(self, user_id: str, session_id: str, *, origin: Origin | None = None) -> bool:
+        """End a session, in every process within a second, or within RECHECK_MS without Redis. False: there was none.
+
+        `origin`: who asked for it, for the record; None: nobody did.
+        """
+        try:
+            ended = await self._store.end_session(user_id, session_id)
+        finally:
+            # Also where it is not known whether it took effect: whoever asks reads it anew.
+            self.forget(user_id, session_id)
+            self._on_end(user_id, session_id)
+        if ended and origin is not None:
+            await self._audit.record(user_id, "session_ended", origin=origin, session_id=session_id)
         return ended
 
-    async def revoke_token(self, token: str, *, client_id: str = FIRST_PARTY) -> None:
+    async def revoke_all(self, user_id: str, *, but: str | None = None, origin: Origin | None = None) -> int:
+        """End every session of the account, those that begin meanwhile too, and say how many; `but` is one to leave."""
+        ended = 0
+        while others := [one for one in await self._store.sessions(user_id) if one.session_id != but]:
+            for session in others:
+                ended += await self.revoke(user_id, session.session_id, origin=origin)
+        return ended
+
+    async def revoke_token(self, token: str, *, client_id: str = FIRST_PARTY, origin: Origin | None = None) -> None:
         """End the session of a refresh or access token (RFC 7009); one that does not hold is no error."""
         refresh = refresh_tokens.read(token, self._refresh_key)
         if refresh is not None:
             session = await self._store.session(refresh.user_id, refresh.session_id)
             if session is not None and session.client_id == client_id:
-                await self.revoke(refresh.user_id, refresh.session_id)
+                await self.revoke(refresh.user_id, refresh.session_id, origin=origin)
             return
         try:
             principal = await self._verify(token)
         except AccessTokenInvalid:
             return
         if principal.client_id == client_id:
-            await self.revoke(principal.user_id, principal.session_id)
+            await self.revoke(principal.user_id, principal.session_id, origin=origin)
 
     async def of(self, user_id: str) -> list[Session]:
         now_ms = self._now_ms()
         # The database's own sweep of what has expired comes within a minute, not at once.
         return [session for session in await self._store.sessions(user_id) if session.expires_at_ms > now_ms]
 
-    async def authenticate(self, authorization: str | None) -> Principal:
-        """Tell who calls, from the Authorization header.
+    async def one(self, user_id: str, session_id: str) -> Session | None:
+        session = await self._store.session(user_id, session_id)
+        return session if session is not None and session.expires_at_ms > self._now_ms() else None
 
-        Raises NotAuthenticated if no token came, it does not hold, or its session has ended; AccountDeleted instead of the
-        latter two, however old the token is, if that is why.
+    async def authenticate(
+        self, authorization: str | None, asked: Asked | None = None, *, anew: bool = False
+    ) -> Principal:
+        """Tell who calls, from the Authorization header and, for a token that is bound to a key, the proof in `asked`.
+
+        `anew`: ask the database, whatever is remembered. Raises NotAuthenticated if no token came, it does not hold, or its
+        session has ended; AccountDeleted instead of the latter two, however old the token is, if that is why; DpopProofInvalid;
+        StoreUnavailable.
         """
-        token = _bearer(authorization)
+        scheme, token = _credentials(authorization)
+        principal = await self.principal_of(token, anew=anew)
+        if principal.key_thumbprint is None:
+            if scheme == SCHEME:
+                raise NotAuthenticated("The access token is bound to no key; send it as Authorization: Bearer.")
+            return principal
+        if scheme != SCHEME or self._possession is None:
+            raise NotAuthenticated("The access token is bound to a key; send it as Authorization: DPoP, with a proof.")
+        if asked is None:
+            raise DpopProofInvalid("There has to be one DPoP header.")
+        if await self._possession.of_request(asked, token) != principal.key_thumbprint:
+            raise DpopProofInvalid("The access token is bound to another key.")
+        return principal
+
+    async def principal_of(self, token: str, *, anew: bool = False) -> Principal:
+        """Tell what an access token says, whoever brings it: a caller has to prove its key as well.
+
+        Raises as `authenticate`, but for DpopProofInvalid.
+        """
         principal = self._verified.get(token)
-        if principal is None:
+        if principal is None or await self._keys.verifying() is not self._verified_with:
             try:
                 principal = await self._verify(token)
             except AccessTokenExpired as expired:
@@ -220,7 +261,7 @@ class Sessions:
             except AccessTokenInvalid as error:
                 raise NotAuthenticated(str(error)) from None
             self._verified.put(token, principal)
-        if not await self.holds(principal):
+        if not await (self.goes_on(principal) if anew else self.holds(principal)):
             raise await self.refusal(principal.user_id, "The session has ended, or its access token has.")
         return principal
 
@@ -233,9 +274,13 @@ class Sessions:
         if self._now_ms() // 1000 - principal.authenticated_at_s >= RECENT_LOGIN_S:
             raise ReauthenticationRequired(max_age_s=RECENT_LOGIN_S)
 
-    def forget(self, user_id: str) -> None:
-        """Read the account's sessions anew before one of its tokens holds again in this process."""
-        self._checked.forget_all(lambda key: key[0] == user_id)
+    def forget(self, user_id: str, session_id: str | None = None) -> None:
+        """Read the session, or all of the account's, anew before one of its tokens holds again in this process."""
+        self._forgotten += 1
+        if session_id is None:
+            self._checked.forget_all(lambda key: key[0] == user_id)
+        else:
+            self._checked.forget((user_id, session_id))
 
     async def holds(self, principal: Principal) -> bool:
         """Whether the token has not expired, its session goes on and its account is there, as of RECHECK_MS ago at most.
@@ -249,14 +294,16 @@ class Sessions:
         known = self._checked.get(key)
         if known and 0 <= now_ms - known.at_ms < RECHECK_MS and principal.generation <= known.seen_generation:
             return True
+        forgotten = self._forgotten
         session = await self._store.session(*key)
-        # The account too: an erasure that was cut off may have left its sessions.
-        if session is None or session.expires_at_ms <= now_ms or await self._store.is_erased(principal.user_id):
+        # The account too: an erasure that was cut off may have left its sessions, and what was granted may be withdrawn.
+        if session is None or session.expires_at_ms <= now_ms or not await self._stands(principal):
             self._checked.forget(key)
             return False
         if session.seen_generation < principal.generation:
             await self._store.see_generation(*key, principal.generation)
-        self._checked.put(key, _Checked(now_ms, max(session.seen_generation, principal.generation)))
+        if forgotten == self._forgotten:
+            self._checked.put(key, _Checked(now_ms, max(session.seen_generation, principal.generation)))
         return True
 
     async def goes_on(self, principal: Principal) -> bool:
@@ -268,18 +315,30 @@ class Sessions:
         """Return every key that a valid token may be signed with, the next one included."""
         return await self._keys.published()
 
+    async def _stands(self, principal: Principal) -> bool:
+        standing = await self._store.standing(principal.user_id)
+        claimed = (
+            principal.scopes & frozenset(scopes_of.SERVICE_SCOPES)
+            if principal.client_id == FIRST_PARTY
+            else frozenset()
+        )
+        return not standing.is_erased and claimed <= frozenset(standing.granted_scopes)
+
     async def _verify(self, token: str) -> Principal:
         """Raises AccessTokenInvalid."""
         now_s = self._now_ms() // 1000
+        keys = await self._keys.verifying()
+        if keys is not self._verified_with:
+            # A key came or went, and what it had signed with it.
+            self._verified.forget_all()
+            self._verified_with = keys
         try:
-            keys = await self._keys.verifying()
             return access_tokens.verify(token, keys, now_s, issuer=self._issuer, audience=self._issuer)
         except SigningKeyUnknown:
             keys = await self._keys.verifying_unknown()
             return access_tokens.verify(token, keys, now_s, issuer=self._issuer, audience=self._issuer)
 
-    async def _pair(self, session: Session, scopes: frozenset[str] | None) -> TokenPair:
-        granted = session.scopes if scopes is None else tuple(scope for scope in session.scopes if scope in scopes)
+    async def _pair(self, session: Session, scopes: tuple[str, ...]) -> TokenPair:
         access_token = access_tokens.mint(
             await self._keys.current(),
             issuer=self._issuer,
@@ -287,7 +346,7 @@ class Sessions:
             user_id=session.user_id,
             session_id=session.session_id,
             client_id=session.client_id,
-            scopes=granted,
+            scopes=scopes,
             generation=session.counter,
             authenticated_at_s=session.authenticated_at_ms // 1000,
             methods=session.methods,
@@ -297,17 +356,34 @@ class Sessions:
         )
         return TokenPair(
             access_token=access_token,
+            token_type="Bearer" if session.key_thumbprint is None else SCHEME,
             expires_in=access_tokens.LIFETIME_S,
             refresh_token=refresh_tokens.mint(session, self._refresh_key),
-            scope=" ".join(granted),
+            scope=" ".join(scopes),
         )
 
 
-def _bearer(authorization: str | None) -> str:
-    """RFC 6750 section 2.1; the scheme is compared without case (RFC 9110 section 11.1)."""
+def _allowed(session: Session, standing: Standing) -> tuple[str, ...]:
+    """The session's scopes, and in our own apps what the account was granted."""
+    return session.scopes + (standing.granted_scopes if session.client_id == FIRST_PARTY else ())
+
+
+def _require_key(session: Session, key_thumbprint: str | None) -> None:
+    """A session that is bound to a key is refreshed with it only, and a thief without it does not end the session."""
+    if session.key_thumbprint is None or session.key_thumbprint == key_thumbprint:
+        return
+    if key_thumbprint is None:
+        raise DpopProofInvalid("The refresh token is bound to a key; there has to be one DPoP header.")
+    raise GrantInvalid("The refresh token is bound to another key.")
+
+
+def _credentials(authorization: str | None) -> tuple[str, str]:
+    """The scheme and the token. RFC 6750 section 2.1, RFC 9449 section 7.1; schemes have no case (RFC 9110 section 11.1)."""
     if not authorization:
         raise NotAuthenticated("This needs an access token.", error=None)
     scheme, _, token = authorization.strip().partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
+    token = token.strip()
+    known = {"bearer": "Bearer", "dpop": SCHEME}.get(scheme.lower())
+    if known is None or not token:
         raise NotAuthenticated("This needs an access token, as Authorization: Bearer.", error=None)
-    return token.strip()
+    return known, token

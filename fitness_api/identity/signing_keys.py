@@ -1,7 +1,7 @@
 """The keys that sign access tokens: how they are made, sealed, published and rotated.
 
-A key is published as `next` for a day before it signs, so that every verifier's cached key set has it, and stays a day
-as `retired` after the last token that it signed; so keys rotate without logging anybody out.
+One key is always published as `next`, so that every verifier's cached key set has it before it signs, and one that signed stays a
+day as `retired` after its last token; so keys rotate without logging anybody out, by their age and whenever an operator wants.
 Source: RFC 7517, RFC 7518 section 6.2.
 """
 
@@ -21,7 +21,7 @@ from fitness_api.identity.errors import SigningKeysUnreadable
 
 _DAY_MS: Final = 24 * 3600 * 1000
 ROTATE_AFTER_MS: Final = 90 * _DAY_MS  # long enough to be rare, short enough that the path is exercised
-PUBLISH_BEFORE_MS: Final = _DAY_MS  # many times the five minutes for which the key set may be cached
+PUBLISH_BEFORE_MS: Final = 600_000  # twice the five minutes for which the key set may be cached
 RETIRE_FOR_MS: Final = _DAY_MS  # many times the ten minutes of an access token
 
 SECRET_BYTES: Final = 48  # 128 bits beyond the order: the bias of taking the remainder vanishes (FIPS 186-5 A.2.1)
@@ -86,15 +86,24 @@ def due(keys: Sequence[StoredKey], now_ms: int) -> Step | None:
     following = [key for key in keys if key.state == "next"]
     if not current:
         return Move(following[0].kid, "next", "current") if following else Make("current")
-    age_ms = now_ms - current[0].state_since_ms
-    if not following and age_ms >= ROTATE_AFTER_MS - PUBLISH_BEFORE_MS:
+    if not following:
         return Make("next")
-    if following and age_ms >= ROTATE_AFTER_MS and now_ms - following[0].state_since_ms >= PUBLISH_BEFORE_MS:
-        return Move(current[0].kid, "current", "retired")
+    if now_ms - current[0].state_since_ms >= ROTATE_AFTER_MS and may_sign_from_ms(following[0]) <= now_ms:
+        return retirement(keys)
     for key in keys:
         if key.state == "retired" and now_ms - key.state_since_ms >= RETIRE_FOR_MS:
             return Drop(key.kid)
     return None
+
+
+def retirement(keys: Sequence[StoredKey]) -> Step | None:
+    """Return the step after which the next key is due to sign."""
+    return next((Move(key.kid, "current", "retired") for key in keys if key.state == "current"), None)
+
+
+def may_sign_from_ms(following: StoredKey) -> int:
+    """When every cached key set has this next key."""
+    return following.state_since_ms + PUBLISH_BEFORE_MS
 
 
 def derive_key(master_key: bytes) -> bytes:

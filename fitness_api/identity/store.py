@@ -47,6 +47,13 @@ class Credentials(Struct, frozen=True):
         return f"Credentials({self.user_id}, …)"
 
 
+class Standing(Struct, frozen=True):
+    """granted_scopes: those beyond a user's that an operator granted."""
+
+    is_erased: bool
+    granted_scopes: tuple[str, ...] = ()
+
+
 class Store(Protocol):
     """What every adapter keeps to; tests/fitness_api/identity/test_store_mongo.py checks each bullet.
 
@@ -69,6 +76,10 @@ class Store(Protocol):
         ...
 
     async def is_erased(self, user_id: str) -> bool: ...
+
+    async def standing(self, user_id: str) -> Standing:
+        """Of an unknown account: not erased, and nothing was granted."""
+        ...
 
     async def update_account(self, user_id: str, change: Callable[[Account], Account]) -> Account | None:
         """Store what `change` makes of the account. It is pure, and may be called again with a newer account."""

@@ -23,7 +23,7 @@ from fitness_api.identity.accounts import Account
 from fitness_api.identity.errors import EmailTaken, StoreUnavailable
 from fitness_api.identity.refresh_tokens import Session
 from fitness_api.identity.signing_keys import State, StoredKey
-from fitness_api.identity.store import Credentials, Device, DeviceDetails, PushAddress
+from fitness_api.identity.store import Credentials, Device, DeviceDetails, PushAddress, Standing
 from sync.errors_mongo import is_passing
 
 _BY_USER: Final = [("user_id", 1)]
@@ -108,6 +108,11 @@ class MongoStore:
         with translated():
             found = await self._accounts.find_one(user(user_id), {"erased_at": 1})
         return found is not None and "erased_at" in found
+
+    async def standing(self, user_id: str) -> Standing:
+        with translated():
+            found = await self._accounts.find_one(user(user_id), {"erased_at": 1, "granted_scopes": 1}) or {}
+        return Standing("erased_at" in found, tuple(found.get("granted_scopes", ())))
 
     async def update_account(self, user_id: str, change: Callable[[Account], Account]) -> Account | None:
         while (before := await self.account(user_id)) is not None:

@@ -127,6 +127,23 @@ async def test_sessions_are_listed_and_ended_by_their_owner_only(api: httpx.Asyn
 # --------------------------------------------------------------------------------------------------------------- OAuth
 
 
+async def test_a_session_is_read_by_its_owner_only_and_all_are_ended_at_once(api: httpx.AsyncClient) -> None:
+    pair, other = await registered(api), await registered(api, "bob@example.org")
+    await api.post("/v1/auth/login", json=CREDENTIALS)
+    listed = (await api.get("/v1/auth/sessions", headers=bearer(pair))).json()["sessions"]
+    assert len(listed) == 2
+    for session in listed:
+        path = f"/v1/auth/sessions/{session['id']}"
+        assert (await api.get(path, headers=bearer(pair))).json() == session
+        assert session["methods"] == ["pwd"]
+        assert (await api.get(path, headers=bearer(other))).status_code == 404
+    assert (await api.delete("/v1/auth/sessions", headers=bearer(pair))).status_code == 204
+    assert (await api.get("/v1/auth/sessions", headers=bearer(pair))).status_code == 401
+    assert (await api.get("/v1/auth/sessions", headers=bearer(other))).status_code == 200
+    refreshed = {"grant_type": "refresh_token", "refresh_token": pair["refresh_token"]}
+    assert (await api.post("/v1/oauth/token", data=refreshed)).status_code == 400
+
+
 async def test_refreshing_as_rfc_6749_has_it(api: httpx.AsyncClient) -> None:
     pair = await registered(api)
     answer = await api.post("/v1/oauth/token", data=refreshing(pair))

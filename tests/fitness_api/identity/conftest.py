@@ -61,15 +61,15 @@ class Process(Sessions):
         store: MongoStore | None = None,
     ) -> None:
         store = store or MongoStore(database)
-        super().__init__(
-            store, KeyRing(store, MASTER_KEY, now_ms=clock), issuer=ISSUER, master_key=MASTER_KEY, now_ms=clock
-        )
+        keys = KeyRing(store, MASTER_KEY, now_ms=clock)
+        self.audit = AuditLog(MongoAuditStore(database), now_ms=clock)
+        super().__init__(store, keys, self.audit, issuer=ISSUER, master_key=MASTER_KEY, now_ms=clock)
         self.logins = Logins(
             store,
             passwords,
             self,
             MongoSingleUse(database),
-            AuditLog(MongoAuditStore(database), now_ms=clock),
+            self.audit,
             second_factors=no_second_factors,
             now_ms=clock,
         )

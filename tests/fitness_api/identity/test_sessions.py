@@ -441,8 +441,8 @@ async def test_a_token_of_another_deployment_is_not_ours(
         await other.authenticate(bearer(pair))
 
 
-async def test_memory_is_bounded_however_many_call(sessions: Process, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_REMEMBERED", 3)
+async def test_memory_is_bounded_however_many_call(sessions: Process) -> None:
+    sessions._verified._most = sessions._checked._most = 3
     for n in range(5):
         await sessions.authenticate(bearer(await registered(sessions, f"user{n}@example.org")))
     assert len(sessions._verified._entries) == len(sessions._checked._entries) == 3

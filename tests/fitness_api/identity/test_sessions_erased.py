@@ -61,7 +61,7 @@ async def test_only_a_token_of_ours_learns_of_it(
     head, body, signature = pair.access_token.split(".")
     forged = signature[:20] + ("A" if signature[20] != "A" else "B") + signature[21:]
     elsewhere = Sessions(
-        store, KeyRing(store, MASTER_KEY, now_ms=clock),
+        store, KeyRing(store, MASTER_KEY, now_ms=clock), sessions.audit,
         issuer="http://other.test", master_key=MASTER_KEY, now_ms=clock,
     )  # fmt: skip
     for late_s in (0, access_tokens.LIFETIME_S):

@@ -59,17 +59,17 @@ def test_a_seal_holds_only_under_its_key_its_kid_and_its_bytes() -> None:
 def test_rotation_step_by_step() -> None:
     assert due([], 0) == Make("current")
     current = made("a")
-    publish_at = ROTATE_AFTER_MS - PUBLISH_BEFORE_MS
-    assert due([current], publish_at - 1) is None
-    assert due([current], publish_at) == Make("next")
-    following = made("b", "next", publish_at)
+    assert due([current], 0) == Make("next")
+    following = made("b", "next", 0)
     assert due([current, following], ROTATE_AFTER_MS - 1) is None
     assert due([current, following], ROTATE_AFTER_MS) == Move("a", "current", "retired")
     retired = msgspec.structs.replace(current, state="retired", state_since_ms=ROTATE_AFTER_MS)
     assert due([retired, following], ROTATE_AFTER_MS) == Move("b", "next", "current")
     promoted = msgspec.structs.replace(following, state="current", state_since_ms=ROTATE_AFTER_MS)
-    assert due([retired, promoted], ROTATE_AFTER_MS + RETIRE_FOR_MS - 1) is None
-    assert due([retired, promoted], ROTATE_AFTER_MS + RETIRE_FOR_MS) == Drop("a")
+    assert due([retired, promoted], ROTATE_AFTER_MS) == Make("next")
+    third = made("c", "next", ROTATE_AFTER_MS)
+    assert due([retired, promoted, third], ROTATE_AFTER_MS + RETIRE_FOR_MS - 1) is None
+    assert due([retired, promoted, third], ROTATE_AFTER_MS + RETIRE_FOR_MS) == Drop("a")
 
 
 def test_a_key_published_late_is_still_published_for_long_enough() -> None:
