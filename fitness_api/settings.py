@@ -7,9 +7,9 @@ import binascii
 import re
 from base64 import b64decode
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
-from msgspec import Meta, Struct, ValidationError, convert
+from msgspec import DecodeError, Meta, Struct, ValidationError, convert, json
 from msgspec.structs import fields
 
 PREFIX = "FITNESS_"
@@ -21,6 +21,40 @@ _FIELD = re.compile(r"(?:(?<=at )|(?<=field ))`(?:\$\.)?(\w+)`")
 
 class SettingsInvalid(Exception):
     """The environment cannot be used; the message names the variable."""
+
+
+class AppleKey(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The key of "Sign in with Apple" as its developers' site gives it: `private_key` is the text of the .p8 file."""
+
+    team_id: str
+    key_id: str
+    private_key: str
+
+    def __repr__(self) -> str:
+        return f"AppleKey({self.team_id}, {self.key_id}, …)"
+
+
+class OidcProvider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An OpenID provider whose users may sign in. What is None is known of Google and Apple, and "no" for any other.
+
+    audiences: a platform's name → the client id that its app signs in with.
+    verifies_addresses: its `email_verified` may be believed. authoritative_domains: whose mailboxes it runs itself.
+    """
+
+    name: Annotated[str, Meta(pattern="^[a-z][a-z0-9-]{0,31}$")]
+    # Another scheme than https is for a provider on this very machine, as tests have one.
+    issuer: Annotated[
+        str, Meta(pattern=r"^(https://[^/?#@]+|http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?)(/[^?#]*)?$")
+    ]
+    client_id: Annotated[str, Meta(min_length=1)]
+    client_secret: str | None = None
+    apple_key: AppleKey | None = None
+    audiences: dict[str, Annotated[str, Meta(min_length=1)]] = {}
+    verifies_addresses: bool | None = None
+    authoritative_domains: tuple[str, ...] | None = None
+
+    def __repr__(self) -> str:
+        return f"OidcProvider({self.name}, {self.issuer}, …)"
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,6 +74,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     port: Annotated[int, Meta(ge=0, le=65535)] = 8080
     password_hashers: Annotated[int, Meta(ge=1, le=64)] = 2
     import_workers: Annotated[int, Meta(ge=1, le=64)] = 2
+    oidc_providers: Annotated[tuple[OidcProvider, ...], Meta(max_length=16)] = ()
 
     def __repr__(self) -> str:
         shown = ("host", "port", "public_url", "mongo_database")
@@ -54,8 +89,14 @@ def from_environment(environ: Mapping[str, str]) -> Settings:
         raise SettingsInvalid(
             f"{PREFIX}{name.upper()} is not a setting. Known: {', '.join(sorted(PREFIX + n.upper() for n in known))}"
         )
+    given: dict[str, Any] = dict(ours)
+    if "oidc_providers" in given:
+        try:
+            given["oidc_providers"] = json.decode(ours["oidc_providers"])
+        except (DecodeError, UnicodeError):
+            raise SettingsInvalid(f"{PREFIX}OIDC_PROVIDERS has to be a JSON list of providers.") from None
     try:
-        settings = convert(ours, Settings, strict=False)
+        settings = convert(given, Settings, strict=False)
     except ValidationError as error:
         # "Expected `int` - at `$.port`", "Object missing required field `mongo_url`"
         raise SettingsInvalid(_FIELD.sub(_variable, str(error)).replace("Object missing", "Missing")) from None

@@ -2,6 +2,13 @@
 
 IdentityError
   ├─ EmailTaken           another account holds the address
+  ├─ IdTokenInvalid       another issuer's token, which does not hold or is not for us
+  │    └─ IssuerKeyUnknown   names a key that was not fetched; fetch the keys and verify again
+  ├─ IssuerUnavailable    the issuer did not answer in time, or not sensibly; send again
+  ├─ LinkRequired         the identity is nobody's yet, and only a login by other means can make it an account's
+  ├─ IdentityTaken        the identity is another account's
+  ├─ TooManyIdentities    the account has as many as it may
+  ├─ LastWayIn            without it nobody could log in to the account
   ├─ InvalidCredentials   the address and the password do not belong together, or nobody has that address
   ├─ PasswordHashersBusy  more passwords wait to be checked than can be in good time; nothing was checked
   ├─ AccountDeleted       the account was erased; nothing of it comes back
@@ -34,6 +41,47 @@ class IdentityError(Exception):
 class EmailTaken(IdentityError):
     def __init__(self) -> None:
         super().__init__("An account with this address exists; log in instead.")
+
+
+class IdTokenInvalid(IdentityError):
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+
+
+class IssuerKeyUnknown(IdTokenInvalid):
+    def __init__(self) -> None:
+        super().__init__("The ID token was signed by a key that its issuer does not publish.")
+
+
+class IssuerUnavailable(IdentityError):
+    """Nothing was done, but a nonce or a code may be spent."""
+
+    def __init__(self, name: str, *, retry_after_s: int = 5) -> None:
+        super().__init__(f"{name} does not answer.")
+        self.retry_after_s = retry_after_s
+
+
+class LinkRequired(IdentityError):
+    """Says the same whatever stands in the way."""
+
+    def __init__(self) -> None:
+        super().__init__("Log in by other means, and link this identity to the account.")
+
+
+class IdentityTaken(IdentityError):
+    def __init__(self) -> None:
+        super().__init__("The identity is linked to another account.")
+
+
+class TooManyIdentities(IdentityError):
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(f"An account has {limit} identities at most.")
+        self.limit = limit
+
+
+class LastWayIn(IdentityError):
+    def __init__(self) -> None:
+        super().__init__("This is the last way into the account; set a password or link another identity first.")
 
 
 class InvalidCredentials(IdentityError):
