@@ -16,7 +16,9 @@ PREFIX = "FITNESS_"
 MASTER_KEY_BYTES = 32
 
 
-_FIELD = re.compile(r"(?:(?<=at )|(?<=field ))`(?:\$\.)?(\w+)`")
+# "Expected `int` - at `$.port`" and, where nothing encloses it, "Object missing required field `mongo_url`".
+_PATH = re.compile(r"(?<=at )`\$\.(\w+)([^`]*)`")
+_FIELD = re.compile(r"(?<=field )`(\w+)`()")
 
 
 class SettingsInvalid(Exception):
@@ -98,8 +100,9 @@ def from_environment(environ: Mapping[str, str]) -> Settings:
     try:
         settings = convert(given, Settings, strict=False)
     except ValidationError as error:
-        # "Expected `int` - at `$.port`", "Object missing required field `mongo_url`"
-        raise SettingsInvalid(_FIELD.sub(_variable, str(error)).replace("Object missing", "Missing")) from None
+        said = str(error)
+        named = _PATH if _PATH.search(said) else _FIELD
+        raise SettingsInvalid(named.sub(_variable, said).replace("Object missing", "Missing")) from None
     try:
         key = b64decode(settings.master_key, validate=True)
     except (binascii.Error, ValueError):
@@ -112,4 +115,4 @@ def from_environment(environ: Mapping[str, str]) -> Settings:
 
 
 def _variable(found: re.Match[str]) -> str:
-    return PREFIX + found[1].upper()
+    return PREFIX + found[1].upper() + found[2]

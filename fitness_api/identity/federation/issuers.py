@@ -103,8 +103,6 @@ class Issuer:
         return tried_at_ms is not None and 0 <= self._now_ms() - tried_at_ms < pause_ms
 
     async def _fetch_if_older_than(self, age_ms: int) -> None:
-        if self._is_younger_than(age_ms) or self._was_just_tried():
-            return
         async with self._fetching:
             if self._is_younger_than(age_ms) or self._was_just_tried():
                 return
