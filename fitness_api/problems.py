@@ -143,6 +143,42 @@ EMAIL_TAKEN: Final = Problem(
     meaning="Another account holds this address.",
     remedy="Log in with it, or register another.",
 )
+INVALID_ID_TOKEN: Final = Problem(
+    status=422,
+    code="invalid_id_token",
+    title="The ID token does not hold",
+    meaning="It is not a configured provider's, was made for another app, expired, or its nonce was not ours or was used before.",
+    remedy="Take a new nonce from `/v1/auth/nonce` and sign in with the provider again.",
+)
+ISSUER_UNAVAILABLE: Final = Problem(
+    status=503,
+    code="issuer_unavailable",
+    title="The identity provider does not answer",
+    meaning="Its keys, or the answer to a sign-in, could not be fetched in good time.",
+    remedy="Wait for Retry-After, then begin the sign-in again with a new nonce; or log in by other means.",
+)
+LINK_REQUIRED: Final = Problem(
+    status=409,
+    code="link_required",
+    title="The identity has to be linked first",
+    meaning="No account has the identity, and its address alone does not say enough to give it one.",
+    remedy="Log in to the account by other means, or register one, then link the identity with `POST /v1/auth/identities`.",
+)
+IDENTITY_TAKEN: Final = Problem(
+    status=409,
+    code="identity_taken",
+    title="The identity is another account's",
+    meaning="An identity opens one account, and this one opens another than the caller's.",
+    remedy="Log in with it and remove it there, or link another one here.",
+)
+TOO_MANY_IDENTITIES: Final = Problem(
+    status=409,
+    code="too_many_identities",
+    title="The account has as many identities as it may",
+    meaning="Their number is bounded.",
+    remedy="Remove one that is no longer used. `limit` is the bound.",
+    members={"limit": "limit"},
+)
 INVALID_CREDENTIALS: Final = Problem(
     status=401,
     code="invalid_credentials",
@@ -388,6 +424,11 @@ PROBLEMS: Final[Mapping[type[Exception], Problem]] = {
     api.TooManyConnections: TOO_MANY_CONNECTIONS,
     api.NotReady: UNAVAILABLE,
     identity.EmailTaken: EMAIL_TAKEN,
+    identity.IdTokenInvalid: INVALID_ID_TOKEN,
+    identity.IssuerUnavailable: ISSUER_UNAVAILABLE,
+    identity.LinkRequired: LINK_REQUIRED,
+    identity.IdentityTaken: IDENTITY_TAKEN,
+    identity.TooManyIdentities: TOO_MANY_IDENTITIES,
     identity.InvalidCredentials: INVALID_CREDENTIALS,
     identity.PasswordHashersBusy: TOO_MANY_REQUESTS,
     identity.AccountDeleted: ACCOUNT_DELETED,

@@ -8,7 +8,6 @@ IdentityError
   ├─ LinkRequired         the identity is nobody's yet, and only a login by other means can make it an account's
   ├─ IdentityTaken        the identity is another account's
   ├─ TooManyIdentities    the account has as many as it may
-  ├─ LastWayIn            without it nobody could log in to the account
   ├─ InvalidCredentials   the address and the password do not belong together, or nobody has that address
   ├─ PasswordHashersBusy  more passwords wait to be checked than can be in good time; nothing was checked
   ├─ AccountDeleted       the account was erased; nothing of it comes back
@@ -77,11 +76,6 @@ class TooManyIdentities(IdentityError):
     def __init__(self, *, limit: int) -> None:
         super().__init__(f"An account has {limit} identities at most.")
         self.limit = limit
-
-
-class LastWayIn(IdentityError):
-    def __init__(self) -> None:
-        super().__init__("This is the last way into the account; set a password or link another identity first.")
 
 
 class InvalidCredentials(IdentityError):
