@@ -362,7 +362,7 @@ FORMAT_UNKNOWN: Final = Problem(
     code="format_unknown",
     title="The file is of no format that is read here",
     meaning="The body does not begin like any of the formats that can be imported.",
-    remedy="Send a FIT file, as it is or in gzip.",
+    remedy="Send a FIT, GPX or TCX file, as it is, in gzip or alone in a zip.",
 )
 FILE_UNREADABLE: Final = Problem(
     status=422,

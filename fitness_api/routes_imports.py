@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -17,6 +18,7 @@ from fitness_api.operation import Media, Operation, Parameter
 from fitness_api.resources import Resources
 from fitness_api.workouts import imports
 from fitness_api.workouts.decoder_process import MAX_FILE_BYTES
+from fitness_api.workouts.recording import FileFormat
 from sync import tracks
 from sync.attach import attach
 from sync.document import Document, Key
@@ -29,8 +31,15 @@ CHUNK_LIMIT_BYTES: Final = 2 * 1024 * 1024
 # A screen has fewer columns; whoever wants every sample leaves `points` out.
 MAX_POINTS: Final = 100_000
 
-_FIT_TYPE: Final = "application/vnd.ant.fit"
-_FILE_TYPES: Final = ("application/octet-stream", _FIT_TYPE, "application/fit", "application/gzip")
+_MEDIA_TYPES: Final[Mapping[FileFormat, str]] = {
+    "fit": "application/vnd.ant.fit",
+    "gpx": "application/gpx+xml",
+    "tcx": "application/vnd.garmin.tcx+xml",
+}
+_FILE_TYPES: Final = (
+    "application/octet-stream", *_MEDIA_TYPES.values(), "application/fit", "application/xml", "text/xml", "application/gzip",
+    "application/zip", "application/x-zip-compressed",
+)  # fmt: skip
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
@@ -101,12 +110,12 @@ async def get_file(request: Request[Resources], principal: Principal) -> Respons
         "ETag": f'"{record.sha256}"',
         "Cache-Control": "private, no-store",
         "Vary": "Accept-Encoding",
-        "Content-Disposition": f'attachment; filename="{record.import_id}.fit"',
+        "Content-Disposition": f'attachment; filename="{record.import_id}.{record.format}"',
     }
     if bodies.matches(request.headers.get("if-none-match", ""), headers["ETag"]):
         return Response(status_code=304, headers=headers)
     headers["Content-Length"] = str(record.size_bytes)
-    return StreamingResponse(store.read_file(record), headers=headers, media_type=_FIT_TYPE)
+    return StreamingResponse(store.read_file(record), headers=headers, media_type=_MEDIA_TYPES[record.format])
 
 
 async def put_chunk(request: Request[Resources], principal: Principal) -> Response:
@@ -212,14 +221,14 @@ OPERATIONS: tuple[Operation, ...] = (
         tag="Imports",
         summary="Import a file from a device",
         description=(
-            "The body is a FIT file, as it is or in gzip, of at most 64 MiB decompressed. 201: the workouts were made, one for "
+            "The body is a FIT, GPX or TCX file, as it is, in gzip or alone in a zip, of at most 64 MiB decompressed. 201: the workouts were made, one for "
             "each session of a multisport file, with summary, laps and tracks. 200: this very file was imported before; the same "
             "workouts are given, and restored where they were deleted. Of a damaged file the readable part is imported, and "
             "`warnings` say what is missing. An upload that was cut off is made good by another."
         ),
         login=True,
         scope="workouts:write",
-        body=Media(types=_FILE_TYPES, description="A FIT file."),
+        body=Media(types=_FILE_TYPES, description="A FIT, GPX or TCX file."),
         answers={201: ImportAnswer, 200: ImportAnswer},
         problems=(
             "format_unknown",
@@ -239,7 +248,7 @@ OPERATIONS: tuple[Operation, ...] = (
         login=True,
         scope="workouts:read",
         parameters=(Parameter(name="id", where="path", description="The import's id.", type=UUID, required=True),),
-        answers={200: Media(types=(_FIT_TYPE,), description="The original.")},
+        answers={200: Media(types=tuple(_MEDIA_TYPES.values()), description="The original.")},
         problems=("not_found", "unavailable"),
     ),
     Operation(

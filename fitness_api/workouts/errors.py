@@ -15,7 +15,7 @@ class WorkoutsError(Exception):
 
 class FormatUnknown(WorkoutsError):
     def __init__(self) -> None:
-        super().__init__("The file is not FIT, nor a gzip of it.")
+        super().__init__("The file is not FIT, GPX or TCX, nor a gzip or zip of one.")
 
 
 class FileUnreadable(WorkoutsError):

@@ -5,6 +5,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from fitness_api.workouts.recording import FileFormat
+
 
 class ImportRecord(Struct, frozen=True, kw_only=True):
     """`sha256`, in hex, and `size_bytes` are the decompressed file's.
@@ -14,6 +16,7 @@ class ImportRecord(Struct, frozen=True, kw_only=True):
 
     user_id: str
     sha256: str
+    format: FileFormat
     import_id: str
     generation: int = 0
     workouts: list[str]

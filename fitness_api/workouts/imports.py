@@ -5,18 +5,15 @@ sending the file again: chunks first, then the documents that list them, then th
 """
 
 import asyncio
-import hashlib
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Final, NamedTuple
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from fitness_api.bodies import rfc3339
-from fitness_api.content_codings import BoundedDecoder
-from fitness_api.errors import MalformedBody
+from fitness_api.workouts import containers
 from fitness_api.workouts.decoder import Decoder
 from fitness_api.workouts.decoder_process import MAX_FILE_BYTES
-from fitness_api.workouts.errors import FileDamaged, FormatUnknown
 from fitness_api.workouts.import_store import ImportRecord, ImportStore
 from fitness_api.workouts.recording import Lap, Recording, Session
 from sync import exchange, tracks
@@ -33,9 +30,6 @@ MAX_LAPS: Final = 200
 MAX_GENERATIONS: Final = 10
 
 _NAMESPACE: Final = uuid5(NAMESPACE_URL, "urn:fitness-api:imports")
-_GZIP: Final = b"\x1f\x8b"
-_FIT: Final = b".FIT"
-_FIT_AT: Final = slice(8, 12)
 
 _NOUNS: Final = {
     "run": "run", "ride": "ride", "swim": "swim", "walk": "walk", "hike": "hike", "row": "row",
@@ -95,8 +89,8 @@ async def _imported(
     track_store: TrackStore,
     imports: ImportStore,
 ) -> Imported:
-    file, sha256 = await asyncio.to_thread(_opened, body)
-    known = await imports.find(user_id, sha256)
+    file = await asyncio.to_thread(containers.opened, body, limit_bytes=MAX_FILE_BYTES)
+    known = await imports.find(user_id, file.sha256)
     first = 0
     if known is not None:
         try:
@@ -106,12 +100,12 @@ async def _imported(
             first = known.generation + 1
         else:
             return Imported(known.import_id, known.workouts, known.warnings, is_new=False)
-    recording = await decoder.decode(file)
+    recording = await decoder.decode(file.data)
     warnings = list(recording.warnings)
     too_many = (len(session.laps) - MAX_LAPS for session in recording.sessions)
     warnings += [f"{count} laps over {MAX_LAPS} were left out." for count in too_many if count > 0]
     for generation in range(first, first + MAX_GENERATIONS):
-        import_id = uuid5(_NAMESPACE, f"{user_id}/{sha256}" + (f"/{generation}" if generation else ""))
+        import_id = uuid5(_NAMESPACE, f"{user_id}/{file.sha256}" + (f"/{generation}" if generation else ""))
         try:
             workouts = await _make(store, track_store, user_id, import_id, recording, now_ms=now_ms)
             break
@@ -121,15 +115,16 @@ async def _imported(
         raise DocumentPurged(str(import_id))
     record = ImportRecord(
         user_id=user_id,
-        sha256=sha256,
+        sha256=file.sha256,
+        format=file.format,
         import_id=str(import_id),
         generation=generation,
         workouts=workouts,
         warnings=warnings,
-        size_bytes=len(file),
+        size_bytes=len(file.data),
         created_at_ms=now_ms,
     )
-    is_new = await imports.record(record, file)
+    is_new = await imports.record(record, file.data)
     return Imported(str(import_id), workouts, warnings, is_new=is_new)
 
 
@@ -144,21 +139,6 @@ async def _make(
         values |= {f"tracks/{chunk_id}": True for chunk_id in chunk_ids}
         await exchange.fill(store, user_id, COLLECTION, workout_id, values, now_ms=now_ms)
     return workouts
-
-
-def _opened(body: bytes) -> tuple[bytes, str]:
-    """Return the file, decompressed, and its SHA-256."""
-    file = body
-    if body.startswith(_GZIP):
-        decompressor = BoundedDecoder(("gzip",), limit_bytes=MAX_FILE_BYTES)
-        try:
-            file = b"".join(decompressor.feed(body))
-            decompressor.finish()
-        except MalformedBody:
-            raise FileDamaged("The file is not the gzip that it claims to be, or ends too early.") from None
-    if file[_FIT_AT] != _FIT:
-        raise FormatUnknown
-    return file, hashlib.sha256(file).hexdigest()
 
 
 async def _put_chunks(track_store: TrackStore, user_id: str, workout_id: str, session: Session) -> list[str]:
@@ -195,7 +175,7 @@ def document_values(workout_id: str, session: Session, recording: Recording) -> 
     given: dict[str, Value] = {
         "title": title(session.sport, session.started_at_ms, recording.utc_offset_s),
         "sport": session.sport,
-        "source": "fit_import",
+        "source": f"{recording.format}_import",
         "source_device": recording.device,
         "started_at": rfc3339(session.started_at_ms),
         "ended_at": rfc3339(session.ended_at_ms),

@@ -150,5 +150,6 @@ async def put_chunk(stores: Stores, user_id: str, workout: str, chunk: str) -> N
 def import_of(user_id: str, workout: str) -> ImportRecord:
     return ImportRecord(
         user_id=user_id, sha256="ab" * 32, import_id=new_id(), workouts=[workout], warnings=[], size_bytes=4,
+        format="fit",
         created_at_ms=NOW_MS,
     )  # fmt: skip

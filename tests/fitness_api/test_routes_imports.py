@@ -121,7 +121,8 @@ async def test_a_workout_without_tracks_has_none(api: httpx.AsyncClient, ada: di
     ("body", "status", "code"),
     [
         (b"", 422, "format_unknown"),
-        (b"<gpx></gpx>", 422, "format_unknown"),
+        (b"<html></html>", 422, "format_unknown"),
+        (b"<gpx></gpx>", 422, "file_unreadable"),
         (b"\x1f\x8b" + bytes(40), 422, "file_damaged"),
         (recorded(RIDE)[:60], 422, "file_damaged"),
         (header(data_bytes=2**32 - 1) + bytes(2), 422, "file_damaged"),
@@ -129,7 +130,7 @@ async def test_a_workout_without_tracks_has_none(api: httpx.AsyncClient, ada: di
         (gzip.compress(bytes(65 * 1024 * 1024)), 413, "body_too_large"),
         (header(data_bytes=300_000) + bytes([0x40, 0, 0, 20, 0, 0]) + bytes(300_000), 422, "file_too_complex"),
     ],
-    ids=["nothing", "gpx", "no gzip", "cut", "huge size", "no activity", "bomb", "tiny records"],
+    ids=["nothing", "html", "gpx", "no gzip", "cut", "huge size", "no activity", "bomb", "tiny records"],
 )
 async def test_a_file_that_cannot_be_read_is_refused(
     api: httpx.AsyncClient, ada: dict[str, str], body: bytes, status: int, code: str

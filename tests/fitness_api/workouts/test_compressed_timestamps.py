@@ -5,9 +5,10 @@ from garmin_fit_sdk import CrcCalculator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fitness_api.workouts import compressed_timestamps, decoder_process, fit
+from fitness_api.workouts import compressed_timestamps, fit, fit_file
 from fitness_api.workouts.compressed_timestamps import TooMany, write_out
-from fitness_api.workouts.decoder_process import TooComplex, decode
+from fitness_api.workouts.decoder_process import decode
+from fitness_api.workouts.recording import TooComplex
 from tests.fitness_api.workouts.recordings import RIDE_WITH_PAUSE, START_MS, header, recorded
 
 # So that five bits run over between the second and the third second.
@@ -89,7 +90,7 @@ def test_too_many_messages_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     with pytest.raises(TooMany):
         write_out(file(data), most_messages=20)
-    monkeypatch.setattr(decoder_process, "MAX_MESSAGES", 20)
+    monkeypatch.setattr(fit_file, "MAX_POINTS", 20)
     with pytest.raises(TooComplex):
         decode(file(data))
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import msgpack
 
-from fitness_api.workouts import decoder_process
-from fitness_api.workouts.decoder_process import TooComplex, decode
-from fitness_api.workouts.recording import MAX_SESSIONS, Recording
+from fitness_api.workouts import decoder_process, fit_file
+from fitness_api.workouts.decoder_process import decode
+from fitness_api.workouts.recording import MAX_SESSIONS, Recording, TooComplex
 from tests.fitness_api.workouts.recordings import (
     INDOOR,
     MULTISPORT,
@@ -150,7 +150,7 @@ def definition(fields: bytes = b"") -> bytes:
 
 
 def test_millions_of_tiny_messages_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoder_process, "MAX_MESSAGES", 1000)
+    monkeypatch.setattr(fit_file, "MAX_POINTS", 1000)
     tiny = definition() + bytes(2000)
     with pytest.raises(TooComplex, match="messages"):
         decode(header(data_bytes=len(tiny)) + tiny + bytes(2))
@@ -190,7 +190,7 @@ def test_the_process_gives_msgpack() -> None:
     ("data", "code"),
     [
         (b"", decoder_process.EXIT_UNREADABLE),
-        (b"<gpx/>", decoder_process.EXIT_DAMAGED),
+        (b"<gpx/>", decoder_process.EXIT_UNREADABLE),
         (File().close(), decoder_process.EXIT_UNREADABLE),
         (File().close()[:20], decoder_process.EXIT_DAMAGED),
         (header(data_bytes=300_000) + definition() + bytes(300_000), decoder_process.EXIT_TOO_COMPLEX),

@@ -20,6 +20,7 @@ FILE = os.urandom(2500)
 RECORD = ImportRecord(
     user_id="ada",
     sha256="ab" * 32,
+    format="fit",
     import_id="i1",
     workouts=["w1", "w2"],
     warnings=["One."],
