@@ -209,6 +209,35 @@ PASSKEY_REFUSED: Final = Problem(
     "or was made for another site; which of these is not told.",
     remedy="Ask for new options and try again, or let the user log in another way.",
 )
+EMAIL_UNVERIFIED: Final = Problem(
+    status=403,
+    code="email_unverified",
+    title="The e-mail address is not verified",
+    meaning="What was asked for lets others into the account, and nobody has shown yet that its address is the owner's.",
+    remedy="Let the user follow the link in the mail that was sent at registration, then send the request again.",
+)
+FIRST_PARTY_ONLY: Final = Problem(
+    status=403,
+    code="first_party_only",
+    title="Only our own apps may do this",
+    meaning="The token was given to another app, or to one that may not manage the account. What is asked for is for the user to decide.",
+    remedy="Send the user to the page at `/v1/oauth/authorize` or `/v1/oauth/device`.",
+)
+AUTHORIZATION_REQUEST_INVALID: Final = Problem(
+    status=400,
+    code="authorization_request_invalid",
+    title="The authorization request cannot be answered",
+    meaning="The client is not known, or the redirect URI is none of its own, so that nothing may be sent there.",
+    remedy="Check client_id and redirect_uri against what was registered; they are compared letter by letter.",
+)
+TOO_MANY_CLIENTS: Final = Problem(
+    status=409,
+    code="too_many_clients",
+    title="There are as many clients as there may be",
+    meaning="Clients are registered by hand, and their number is bounded.",
+    remedy="Remove a client that is no longer used, then register again. `limit` is the bound.",
+    members={"limit": "limit"},
+)
 TOO_MANY_REQUESTS: Final = Problem(
     status=429,
     code="too_many_requests",
@@ -441,6 +470,11 @@ PROBLEMS: Final[Mapping[type[Exception], Problem]] = {
     identity.NoSecondFactor: NO_SECOND_FACTOR,
     identity.TooManyPasskeys: TOO_MANY_PASSKEYS,
     identity.LastWayIn: LAST_WAY_IN,
+    identity.EmailUnverified: EMAIL_UNVERIFIED,
+    identity.FirstPartyOnly: FIRST_PARTY_ONLY,
+    identity.AuthorizationRequestInvalid: AUTHORIZATION_REQUEST_INVALID,
+    identity.TooManyClients: TOO_MANY_CLIENTS,
+    identity.OAuthRefused: INVALID_GRANT,  # never shown: what raises it is answered in OAuth's own form
     identity.GrantInvalid: INVALID_GRANT,
     identity.ScopeExceeded: INVALID_SCOPE,
     identity.AccessTokenInvalid: UNAUTHENTICATED,

@@ -11,6 +11,9 @@ Kind = Literal[
     "login_failed",
     "session_ended",
     "refresh_token_replayed",
+    "client_authorized",
+    "device_authorized",
+    "code_replayed",
 ]
 
 

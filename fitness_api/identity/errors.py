@@ -13,6 +13,11 @@ IdentityError
   ├─ AccountDeleted       the account was erased; nothing of it comes back
   ├─ ReauthenticationRequired   the login is too long ago for what is asked
   ├─ MfaRequired          the first factor holds, and the account has a second one
+  ├─ EmailUnverified      what is asked for needs an account whose address was verified
+  ├─ FirstPartyOnly       asked by another app than our own
+  ├─ AuthorizationRequestInvalid   nothing may be sent to where the request says
+  ├─ TooManyClients       as many clients are registered as may be
+  ├─ OAuthRefused         what a token endpoint answers in OAuth's own words
   ├─ GrantInvalid         a refresh token that does not hold (any more)
   ├─ ScopeExceeded        more scopes asked for than were granted
   ├─ AccessTokenInvalid   not an access token of ours, or not any more
@@ -112,6 +117,36 @@ class MfaRequired(IdentityError):
         super().__init__("The account asks for a second factor.")
         self.mfa_token = mfa_token
         self.ways = ways
+
+
+class EmailUnverified(IdentityError):
+    def __init__(self) -> None:
+        super().__init__("Verify the account's e-mail address first.")
+
+
+class FirstPartyOnly(IdentityError):
+    def __init__(self) -> None:
+        super().__init__("Only our own apps may do this for a user.")
+
+
+class AuthorizationRequestInvalid(IdentityError):
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+
+
+class TooManyClients(IdentityError):
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(f"There are {limit} clients already; remove one that is no longer used.")
+        self.limit = limit
+
+
+class OAuthRefused(IdentityError):
+    """error: RFC 6749 section 5.2's word for it, or that of one of its extensions."""
+
+    def __init__(self, error: str, detail: str, *, status: int = 400) -> None:
+        super().__init__(detail)
+        self.error = error
+        self.status = status
 
 
 class GrantInvalid(IdentityError):

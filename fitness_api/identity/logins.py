@@ -16,7 +16,8 @@ from fitness_api.identity.audit_log import AuditLog
 from fitness_api.identity.errors import EmailTaken, GrantInvalid, InvalidCredentials, MfaRequired
 from fitness_api.identity.key_ring import wall_clock_ms
 from fitness_api.identity.passwords import Passwords
-from fitness_api.identity.sessions import FIRST_PARTY, Sessions, TokenPair
+from fitness_api.identity.scopes import FIRST_PARTY, PAGES, USER_SCOPES
+from fitness_api.identity.sessions import Sessions, TokenPair
 from fitness_api.identity.single_use import Artefact, SingleUse
 from fitness_api.identity.store import Store
 
@@ -26,6 +27,7 @@ MULTIPLE: Final = "mfa"
 
 PENDING_MS: Final = 300_000  # a code is looked up or a key is found in less; the contract's number
 PENDING_KIND: Final = "mfa"
+PAGES_MS: Final = 600_000  # time to read what is asked and to type a code; then a browser that was left is nobody's
 
 # Which second factors an account has: "totp", "passkey", …; none: it has no such thing.
 SecondFactors = Callable[[str], Awaitable[tuple[str, ...]]]
@@ -87,7 +89,15 @@ class Logins:
         await self._audit.record(account.user_id, "registered", origin=origin)
         return await self.admit(account.user_id, methods=(PASSWORD,), origin=origin, key_thumbprint=key_thumbprint)
 
-    async def login(self, *, email: str, password: str, origin: Origin, key_thumbprint: str | None = None) -> TokenPair:
+    async def login(
+        self,
+        *,
+        email: str,
+        password: str,
+        client_id: str = FIRST_PARTY,
+        origin: Origin,
+        key_thumbprint: str | None = None,
+    ) -> TokenPair:
         """Raises InvalidCredentials, alike in time whether or not the address is known, MfaRequired, or PasswordHashersBusy."""
         password = unicodedata.normalize("NFC", password)
         try:
@@ -101,7 +111,9 @@ class Logins:
         if self._passwords.is_outdated(password_hash):
             renewed = await self._passwords.hash(password)
             await self._store.replace_password_hash(known.user_id, before=password_hash, after=renewed)
-        return await self.admit(known.user_id, methods=(PASSWORD,), origin=origin, key_thumbprint=key_thumbprint)
+        return await self.admit(
+            known.user_id, methods=(PASSWORD,), client_id=client_id, origin=origin, key_thumbprint=key_thumbprint
+        )
 
     async def admit(
         self,
@@ -112,7 +124,7 @@ class Logins:
         origin: Origin,
         key_thumbprint: str | None = None,
     ) -> TokenPair:
-        """Begin a session of who has proved by `methods` who they are.
+        """Begin a session of who has proved by `methods` who they are: on the pages one that allows nothing and ends soon.
 
         Raises MfaRequired if the account has a second factor and none was shown, or InvalidCredentials if it was erased.
         """
@@ -122,6 +134,8 @@ class Logins:
         pair = await self._sessions.begin(
             user_id,
             client_id=client_id,
+            scopes=() if client_id == PAGES else USER_SCOPES,
+            lifetime_ms=PAGES_MS if client_id == PAGES else None,
             methods=methods,
             user_agent=origin.user_agent,
             key_thumbprint=key_thumbprint,

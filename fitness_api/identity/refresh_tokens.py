@@ -92,16 +92,20 @@ def begin(
     methods: tuple[str, ...] = (),
     user_agent: str,
     key_thumbprint: str | None = None,
+    authenticated_at_ms: int | None = None,
+    lifetime_ms: int | None = None,
     now_ms: int,
 ) -> Session:
+    """authenticated_at_ms: None for now. lifetime_ms: None for as long as a session may last."""
+    ends_at_ms = now_ms + (ABSOLUTE_MS if lifetime_ms is None else lifetime_ms)
     return Session(
         user_id=user_id,
         session_id=session_id,
         client_id=client_id,
         scopes=scopes,
-        authenticated_at_ms=now_ms,
-        ends_at_ms=now_ms + ABSOLUTE_MS,
-        expires_at_ms=now_ms + SLIDING_MS,
+        authenticated_at_ms=now_ms if authenticated_at_ms is None else authenticated_at_ms,
+        ends_at_ms=ends_at_ms,
+        expires_at_ms=min(now_ms + SLIDING_MS, ends_at_ms),
         user_agent=user_agent,
         methods=methods,
         key_thumbprint=key_thumbprint,

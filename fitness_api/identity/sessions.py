@@ -106,11 +106,20 @@ class Sessions:
         methods: tuple[str, ...],
         user_agent: str = "",
         key_thumbprint: str | None = None,
+        session_id: str | None = None,
+        authenticated_at_ms: int | None = None,
+        lifetime_ms: int | None = None,
     ) -> TokenPair:
-        """Begin a session of who has proved by `methods` who they are. Raises InvalidCredentials if the account was erased."""
+        """Begin a session of who has proved by `methods` who they are.
+
+        authenticated_at_ms: where they did so before. lifetime_ms: where it ends before others do, whatever is refreshed.
+        Raises InvalidCredentials if the account was erased.
+        """
         session = refresh_tokens.begin(
             user_id=user_id,
-            session_id=str(uuid4()),
+            session_id=session_id or str(uuid4()),
+            authenticated_at_ms=authenticated_at_ms,
+            lifetime_ms=lifetime_ms,
             client_id=client_id,
             scopes=scopes,
             methods=methods,

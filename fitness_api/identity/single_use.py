@@ -42,8 +42,8 @@ class SingleUse(Protocol):
         """Return it if it was not redeemed."""
         ...
 
-    async def use(self, kind: str, digest: bytes, *, now_ms: int) -> Artefact | Used | None:
-        """Redeem it. None: there is none, or no more."""
+    async def use(self, kind: str, digest: bytes, *, now_ms: int, note: bytes = b"") -> Artefact | Used | None:
+        """Redeem it, with a first note for who presents it again. None: there is none, or no more."""
         ...
 
     async def annotate(self, kind: str, digest: bytes, note: bytes) -> None:

@@ -52,8 +52,8 @@ class MongoSingleUse:
             found = await self._artefacts.find_one(_standing(kind, digest, now_ms) | {"used_at": None})
         return None if found is None else _artefact(found)
 
-    async def use(self, kind: str, digest: bytes, *, now_ms: int) -> Artefact | Used | None:
-        change = {"$set": {"used_at": date(now_ms)}}
+    async def use(self, kind: str, digest: bytes, *, now_ms: int, note: bytes = b"") -> Artefact | Used | None:
+        change = {"$set": {"used_at": date(now_ms), "note": note}}
         with translated():
             # Retried by the driver, it gets the first attempt's answer.
             found = await self._artefacts.find_one_and_update(

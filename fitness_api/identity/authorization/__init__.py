@@ -1,0 +1,1 @@
+"""Our own authorization server: who may ask for tokens, by which grants, and what a user allows."""
