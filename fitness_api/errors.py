@@ -10,6 +10,7 @@ ApiError
   ├─ InsufficientScope      a valid token without the scope
   ├─ NotFound               no such thing for this caller
   ├─ ForgedForm             a form that is not of a page that we showed to this browser
+  ├─ NoWayBack              a login page that leads back to no page of ours
   ├─ UpgradeRequired        a path that is a WebSocket, asked as if it were none
   ├─ ExportInProgress       another export of the account is under way
   ├─ TooManyConnections     the process holds as many WebSockets as it may
@@ -88,6 +89,11 @@ class ForgedForm(ApiError):
 class ExportInProgress(ApiError):
     def __init__(self) -> None:
         super().__init__("An export of this account is under way.")
+
+
+class NoWayBack(ApiError):
+    def __init__(self) -> None:
+        super().__init__("This link is not whole.")
 
 
 class UpgradeRequired(ApiError):

@@ -23,6 +23,8 @@ from fitness_api import leases_mongo as leases
 from fitness_api.identity import audit_store_mongo as audit_store
 from fitness_api.identity import single_use_mongo as single_use
 from fitness_api.identity import store_mongo as identity_store
+from fitness_api.identity.authorization import client_store_mongo as client_store
+from fitness_api.identity.authorization import device_store_mongo as device_store
 from fitness_api.identity.factors import store_mongo as factor_store
 from fitness_api.mail import outbox_mongo as outbox
 from fitness_api.workouts import import_store_mongo as import_store
@@ -36,6 +38,8 @@ ADAPTERS: tuple[ModuleType, ...] = (
     identity_store,
     audit_store,
     factor_store,
+    client_store,
+    device_store,
     single_use,
     outbox,
     import_store,

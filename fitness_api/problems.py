@@ -108,6 +108,13 @@ FORGED_FORM: Final = Problem(
     meaning="The form is not of a page that was shown in this browser under this login, or the browser keeps no cookies.",
     remedy="Load the page again, with cookies allowed, and send the form once more.",
 )
+NO_WAY_BACK: Final = Problem(
+    status=400,
+    code="no_way_back",
+    title="This link is not whole",
+    meaning="A login page was opened without the page of ours to go on to, or with another place.",
+    remedy="Go back to the app and begin again.",
+)
 NOT_FOUND: Final = Problem(
     status=404,
     code="not_found",
@@ -220,7 +227,7 @@ FIRST_PARTY_ONLY: Final = Problem(
     status=403,
     code="first_party_only",
     title="Only our own apps may do this",
-    meaning="The token was given to another app, or to one that may not manage the account. What is asked for is for the user to decide.",
+    meaning="The token was given to another app. What is asked for is for the user to decide.",
     remedy="Send the user to the page at `/v1/oauth/authorize` or `/v1/oauth/device`.",
 )
 AUTHORIZATION_REQUEST_INVALID: Final = Problem(
@@ -447,6 +454,7 @@ PROBLEMS: Final[Mapping[type[Exception], Problem]] = {
     api.NotAuthenticated: UNAUTHENTICATED,
     api.InsufficientScope: INSUFFICIENT_SCOPE,
     api.ForgedForm: FORGED_FORM,
+    api.NoWayBack: NO_WAY_BACK,
     api.NotFound: NOT_FOUND,
     api.ExportInProgress: EXPORT_IN_PROGRESS,
     api.UpgradeRequired: UPGRADE_REQUIRED,

@@ -15,6 +15,13 @@ from fitness_api.export.holdings import Sources
 from fitness_api.export.rows_mongo import MongoRows
 from fitness_api.identity.audit_log import AuditLog
 from fitness_api.identity.audit_store_mongo import MongoAuditStore
+from fitness_api.identity.authorization import clients
+from fitness_api.identity.authorization.client_store_mongo import MongoClientStore
+from fitness_api.identity.authorization.codes import Codes
+from fitness_api.identity.authorization.device_store_mongo import MongoDeviceStore
+from fitness_api.identity.authorization.devices import Devices as DeviceGrants
+from fitness_api.identity.authorization.introspection import Introspection
+from fitness_api.identity.authorization.registrations import Registrations
 from fitness_api.identity.devices import Devices
 from fitness_api.identity.dpop_replays_redis import RedisReplays
 from fitness_api.identity.erasure_store_mongo import MongoErasureStore
@@ -70,6 +77,10 @@ class Resources(TypedDict):
     logins: Logins
     single_use: SingleUse
     audit: AuditLog
+    registrations: Registrations
+    codes: Codes
+    introspection: Introspection
+    device_grants: DeviceGrants
     devices: Devices
     tracks: TrackStore
     track_reads: asyncio.Semaphore
@@ -144,6 +155,12 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             "logins": logins,
             "single_use": single_use,
             "audit": audit,
+            "registrations": Registrations(
+                MongoClientStore(database), clients.first_party(settings.app_redirect_uris.split())
+            ),
+            "introspection": Introspection(sessions, accounts, master_key=master_key),
+            "codes": Codes(single_use, sessions, accounts, audit),
+            "device_grants": DeviceGrants(MongoDeviceStore(database), sessions, accounts, audit, master_key=master_key),
             "devices": Devices(accounts, sync_store),
             "tracks": tracks,
             "track_reads": asyncio.Semaphore(TRACK_READS),

@@ -64,6 +64,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     master_key: 32 bytes in base64; every other secret (refresh tokens, signing keys at rest, cursors) is derived from
     it, so all processes share it and none is restarted to rotate a signing key.
+    app_redirect_uris: where our own apps may be answered when they send a user to our pages, with spaces between.
     """
 
     mongo_url: Annotated[str, Meta(pattern=r"^mongodb(\+srv)?://.")]
@@ -72,6 +73,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     public_url: Annotated[str, Meta(pattern="^https?://.")] = "http://127.0.0.1:8080"
     mongo_database: Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,37}$")] = "fitness"
     mongo_pool_size: Annotated[int, Meta(ge=1, le=1000)] = 100
+    app_redirect_uris: str = ""
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8080
     password_hashers: Annotated[int, Meta(ge=1, le=64)] = 2

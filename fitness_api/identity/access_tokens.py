@@ -25,7 +25,7 @@ _TYPES: Final = frozenset({"at+jwt", "application/at+jwt"})  # RFC 9068 section 
 
 
 class Principal(Struct, frozen=True, kw_only=True):
-    """Who calls, as the token says. `generation` is the refresh counter with which the token was minted.
+    """Who calls, as the token says: a user, or a client for itself, whose id is then the user id. `generation` is the refresh counter with which the token was minted.
 
     methods: how the user proved who they are (RFC 8176). key_thumbprint: of the key that the caller has to prove (RFC 9449).
     """

@@ -373,8 +373,9 @@ class Sessions:
 
 
 def _allowed(session: Session, standing: Standing) -> tuple[str, ...]:
-    """The session's scopes, and in our own apps what the account was granted."""
-    return session.scopes + (standing.granted_scopes if session.client_id == FIRST_PARTY else ())
+    """The session's scopes, and in our own apps what the account was granted; but not on a device that may not even manage it."""
+    is_ours = session.client_id == FIRST_PARTY and "account" in session.scopes
+    return session.scopes + (standing.granted_scopes if is_ours else ())
 
 
 def _require_key(session: Session, key_thumbprint: str | None) -> None:

@@ -6,7 +6,6 @@ import jwt
 import msgspec
 import pytest
 
-from fitness_api import routes_oauth
 from tests.fitness_api.client import CREDENTIALS, Json, bearer, registered
 
 PUBLIC_URL = "http://api.test"
@@ -252,13 +251,3 @@ async def test_anybody_can_verify_a_token_by_what_is_published(api: httpx.AsyncC
     assert "d" not in answer.json()["keys"][0]
     unchanged = await api.get(described["jwks_uri"], headers={"If-None-Match": answer.headers["etag"]})
     assert unchanged.status_code == 304
-
-
-async def test_only_what_is_served_is_described(api: httpx.AsyncClient) -> None:
-    described = (await api.get("/.well-known/oauth-authorization-server")).json()
-    served = {operation.path for operation in routes_oauth.OPERATIONS}
-    urls = {value for name, value in described.items() if name.endswith(("_endpoint", "_uri"))}
-    assert {url.removeprefix(PUBLIC_URL) for url in urls} <= served
-    for grant in described["grant_types_supported"]:
-        answer = await api.post("/v1/oauth/token", data={"grant_type": grant})
-        assert answer.json()["error"] == "invalid_request"

@@ -56,11 +56,15 @@ class Client(Struct, frozen=True, kw_only=True):
 
 
 def first_party(redirect_uris: Iterable[str]) -> Client:
-    """Return our own apps' client. It is public: what ships in an app is no secret."""
+    """Return our own apps' client. It is public: what ships in an app is no secret. Raises ValueError if an answer may not go there."""
+    redirect_uris = tuple(redirect_uris)
+    for uri in redirect_uris:
+        if (wrong := wrong_redirect_uri(uri)) is not None:
+            raise ValueError(f"{uri}: {wrong}")
     return Client(
         client_id=FIRST_PARTY,
         name="Fitness",
-        redirect_uris=tuple(redirect_uris),
+        redirect_uris=redirect_uris,
         grant_types=(REFRESH_TOKEN, AUTHORIZATION_CODE, DEVICE_CODE, TOKEN_EXCHANGE),
         scopes=USER_SCOPES,
     )
