@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fitness_api import (
+    erase,
     problems,
     proofs,
     resources,
@@ -75,7 +76,7 @@ def build(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[Served]:
-        async with open_resources(settings) as opened:
+        async with open_resources(settings) as opened, erase.resuming(opened["erased"], opened["leases"]):
             yield {**opened, "published": published}
 
     starlette = Starlette(

@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--resume", action="store_true", help="finish every erasure that was cut off or waits for its last pass"
     )
+    command.add_argument("--find", metavar="ADDRESS", help="list the erased accounts that had this e-mail address")
     command.add_argument(
         "users", nargs="*", type=UUID, metavar="USER_ID", help="an account to erase, known here or not"
     )
@@ -241,12 +242,15 @@ def _epoch(arguments: argparse.Namespace) -> int:
 
 
 def _erase(arguments: argparse.Namespace) -> int:
-    if not arguments.resume and not arguments.users:
-        print("fitness-api: name accounts to erase, or --resume.", file=sys.stderr)
+    if not arguments.resume and not arguments.users and not arguments.find:
+        print("fitness-api: name accounts to erase, or --resume, or an address to --find.", file=sys.stderr)
         return USAGE_ERROR
     settings = from_environment(os.environ)
 
     from fitness_api import erase
+    from fitness_api.bodies import rfc3339
+    from fitness_api.errors import InvalidBody
+    from fitness_api.identity.accounts import normalised_address
     from fitness_api.identity.errors import IdentityError
     from fitness_api.resources import open_resources
     from sync.errors import SyncError
@@ -264,12 +268,15 @@ def _erase(arguments: argparse.Namespace) -> int:
             for user_id in map(str, arguments.users):
                 await erase.account(resources["erased"], user_id, now_ms=now_ms)
                 report(user_id, True)
+            if arguments.find:
+                for buried in await resources["erased"].identity.of_address(normalised_address(arguments.find)):
+                    print(f"{buried.user_id} erased {rfc3339(buried.erased_at_ms)}")
             if arguments.resume:
                 await erase.resume(resources["erased"], now_ms=now_ms, report=report)
 
     try:
         asyncio.run(run())
-    except (IdentityError, SyncError) as error:
+    except (IdentityError, SyncError, InvalidBody) as error:
         print(f"fitness-api: {error}", file=sys.stderr)
         return 1
     return 1 if left else 0

@@ -13,6 +13,7 @@ from fitness_api.erase import Stores
 from fitness_api.export.exports import Exports
 from fitness_api.export.holdings import Sources
 from fitness_api.export.rows_mongo import MongoRows
+from fitness_api.identity import gravestones
 from fitness_api.identity.audit_log import AuditLog
 from fitness_api.identity.audit_store_mongo import MongoAuditStore
 from fitness_api.identity.authorization import clients
@@ -36,6 +37,7 @@ from fitness_api.identity.single_use import SingleUse
 from fitness_api.identity.single_use_mongo import MongoSingleUse
 from fitness_api.identity.store import Store as Accounts
 from fitness_api.identity.store_mongo import MongoStore as MongoAccounts
+from fitness_api.leases import Leases
 from fitness_api.leases_mongo import MongoLeases
 from fitness_api.live_sockets import LiveSockets
 from fitness_api.pacing import Pacing
@@ -88,6 +90,7 @@ class Resources(TypedDict):
     imports: ImportStore
     erased: Stores
     exports: Exports
+    leases: Leases
     live_sockets: LiveSockets
 
 
@@ -166,8 +169,11 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             "track_reads": asyncio.Semaphore(TRACK_READS),
             "decoder": Decoder(workers=settings.import_workers),
             "imports": imports,
-            "erased": Stores(MongoErasureStore(database), sync_store, tracks, imports),
+            "erased": Stores(
+                MongoErasureStore(database, address_key=gravestones.derive_key(master_key)), sync_store, tracks, imports
+            ),
             "exports": Exports(Sources(MongoRows(database), sync_store, log, tracks, imports), leases),
+            "leases": leases,
             "live_sockets": live_sockets,
         }
     finally:

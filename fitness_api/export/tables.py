@@ -84,6 +84,12 @@ TABLES: Final[tuple[Table, ...]] = (
         {"_id": _IS_THE_KEY},
     ),
     Table(
+        "mail_outbox",
+        "account/mail.ndjson",
+        ("kind", "address", "details", "created_at", "due_at", "expires_at", "tries"),
+        {"_id": "It tells nothing that the other fields do not."},
+    ),
+    Table(
         "second_factors",
         "account/second_factors.json",
         (

@@ -21,7 +21,7 @@ class Gravestone(Struct, frozen=True, kw_only=True):
 class ErasureStore(Protocol):
     """What every adapter keeps to; tests/fitness_api/identity/test_erasure_store_mongo.py checks each bullet.
 
-    - `bury` is atomic: there is the account, or its gravestone with nothing of the account in it.
+    - `bury` is atomic: there is the account, or its gravestone with nothing of the account in it but a hash of its address.
     - The other methods remove what they name, also what was written while they ran and before they ended. They are not
       atomic; what was cut off is mended by being called again.
     - What a method did is durable, and seen by every later call in any process.
@@ -35,6 +35,14 @@ class ErasureStore(Protocol):
 
     async def gravestone(self, user_id: str) -> Gravestone | None: ...
 
+    async def of_address(self, address: str) -> list[Gravestone]:
+        """Return those of accounts that had this normalised address, as long as that is known."""
+        ...
+
+    async def forget_addresses(self, *, erased_before_ms: int) -> None:
+        """Drop the hashes of addresses from gravestones that are older."""
+        ...
+
     async def advance(self, gravestone: Gravestone, stage: Stage | None) -> None:
         """Set the stage where it is still the gravestone's."""
         ...
@@ -43,20 +51,24 @@ class ErasureStore(Protocol):
         """Return the next gravestones with a stage, by user id: so many at a time, none at the end."""
         ...
 
-    async def end_sessions(self, user_id: str) -> None: ...
-
-    async def remove_factors(self, user_id: str) -> None:
-        """Remove second factors, passkeys among them."""
+    async def end_logins(self, user_id: str) -> None:
+        """Remove all by which somebody is or gets logged in, addresses last: then they may be registered anew."""
         ...
 
-    async def free_addresses(self, user_id: str) -> None:
-        """Let the account's e-mail addresses be registered anew."""
+    async def remove_rest(self, user_id: str) -> None:
+        """Remove what else identity and mail keep: devices and push addresses, the audit log."""
         ...
 
-    async def remove_history(self, user_id: str) -> None:
-        """Remove what could be redeemed once, and the audit log."""
+
+class ErasureOutbox(Protocol):
+    """Erasures that are still to be told to whoever keeps copies: the warehouse.
+
+    - An erasure is in it from the moment that `bury` returned, whatever process dies when, until `told`.
+    - It may be told twice, so that whoever hears of it goes by the user id. What still arrives of the account later is to be dropped.
+    """
+
+    async def untold(self, *, after: str) -> list[Gravestone]:
+        """Return the next of them, by user id: so many at a time, none at the end."""
         ...
 
-    async def remove_devices(self, user_id: str) -> None:
-        """Remove push addresses and devices, in that order."""
-        ...
+    async def told(self, user_id: str) -> None: ...

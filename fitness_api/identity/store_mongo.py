@@ -31,6 +31,8 @@ _BY_HASH: Final = [("_id", "hashed")]
 
 # By these an erasure finds what is left.
 UNFINISHED: Final = "unfinished_erasures"
+UNTOLD: Final = "untold_erasures"
+BURIED_ADDRESSES: Final = "buried_addresses"
 OWNERS: Final = "owner"
 
 COLLECTIONS: Final[Mapping[str, dict[str, Any]]] = {
@@ -39,6 +41,11 @@ COLLECTIONS: Final[Mapping[str, dict[str, Any]]] = {
         "indexes": [
             (_BY_USER, {}),
             (_BY_USER, {"name": UNFINISHED, "partialFilterExpression": {"stage": {"$exists": True}}}),
+            (_BY_USER, {"name": UNTOLD, "partialFilterExpression": {"untold": {"$exists": True}}}),
+            (
+                [("addresses", 1)],
+                {"name": BURIED_ADDRESSES, "partialFilterExpression": {"addresses": {"$exists": True}}},
+            ),
         ],
     },
     "emails": {"shard_key": _BY_HASH, "indexes": [(_BY_HASH, {}), (_BY_USER, {"name": OWNERS})]},

@@ -123,6 +123,13 @@ def test_erase_erases_what_is_named_and_resumes_what_was_begun(mongo_url: str, r
         accounts.update_one({"_id": user, "user_id": user}, {"$set": {"stage": "begun"}})
         outputs = [fitness_api("erase", "--resume", **settings).stdout for _ in range(2)]
         assert outputs == [f"erased {user}\n", ""]
+        emails = client[settings["mongo_database"]]["emails"]
+        another = str(uuid.uuid4())
+        emails.insert_one({"_id": "ada@example.org", "user_id": another})
+        fitness_api("erase", another, **settings)
+        found = fitness_api("erase", "--find", " Ada@Example.ORG", **settings)
+        assert (found.returncode, found.stdout[:45]) == (0, f"{another} erased 2")
+        assert fitness_api("erase", "--find", "nobody", **settings).returncode == 1
         client.drop_database(settings["mongo_database"])
 
 

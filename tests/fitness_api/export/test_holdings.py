@@ -10,14 +10,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from fitness_api import migrate
 from fitness_api.export.holdings import HOLDINGS
 from fitness_api.export.tables import NOT_PERSONAL, TABLES
-from fitness_api.identity.factors.passkeys import Passkey
-from fitness_api.identity.factors.second_factors import Begun, SecondFactors, Totp
-from fitness_api.identity.factors.store_mongo import MongoFactorStore
-from fitness_api.identity.single_use import Artefact
-from fitness_api.identity.single_use_mongo import MongoSingleUse
-from tests.fitness_api.erasing import Person
-
-FAR_MS = 4_000_000_000_000
+from tests.fitness_api.erasing import Person, add_the_rest
 
 
 def test_every_collection_is_exported_or_said_to_be_of_nobody() -> None:
@@ -38,17 +31,12 @@ async def test_every_field_that_is_stored_is_shown_or_withheld(
     api: httpx.AsyncClient, database: AsyncDatabase[dict[str, Any]]
 ) -> None:
     ada = await Person(api, "ada@example.org").settle()
-    await MongoFactorStore(database).change(ada.user_id, lambda _: (of_every_kind(ada.user_id), None))
-    artefact = Artefact(kind="k", digest=b"d", user_id=ada.user_id, content=b"c", expires_at_ms=FAR_MS)
-    single_use = MongoSingleUse(database)
-    await single_use.add(artefact)
-    await single_use.use("k", b"d", now_ms=1)
-    await single_use.annotate("k", b"d", b"n")
+    await add_the_rest(database, ada.user_id)
     for table in TABLES:
         listed = {field.partition(" as ")[0] for field in table.shown}
         assert not listed & table.withheld.keys()
         rows = [row async for row in database[table.collection].find({"user_id": ada.user_id})]
-        assert rows, f"Let this test store something in {table.collection}."
+        assert rows, f"Let add_the_rest store something in {table.collection}."
         stored = {path for row in rows for path in paths(row, listed | table.withheld.keys())} - {"user_id"}
         assert stored <= listed | table.withheld.keys(), table.collection
 
@@ -63,21 +51,6 @@ def paths(value: Any, known: AbstractSet[str], prefix: str = "") -> Iterator[str
             yield from paths(inner, known, prefix)
     elif value is not None and value != []:
         yield prefix
-
-
-def of_every_kind(user_id: str) -> SecondFactors:
-    passkey = Passkey(
-        id="1", credential_id=b"c", public_key=b"p", sign_count=1, synced=True, backed_up=True, transports=("usb",),
-        aaguid="a", name="key", created_at_ms=1, used_at_ms=2,
-    )  # fmt: skip
-    return SecondFactors(
-        user_id=user_id,
-        totp=Totp(sealed=b"s", since_ms=1, last_step=2),
-        begun=Begun(sealed=b"s", expires_at_ms=1),
-        recovery_digests=(b"d",),
-        recovery_made_at_ms=1,
-        passkeys=(passkey,),
-    )
 
 
 async def test_no_table_is_searched_through_for_one_account(database: AsyncDatabase[dict[str, Any]]) -> None:

@@ -14,7 +14,7 @@ from fitness_api.identity import erasure_store_mongo
 from fitness_api.identity.accounts import Account
 from fitness_api.identity.audit import AuditEvent, Origin
 from fitness_api.identity.audit_store_mongo import MongoAuditStore
-from fitness_api.identity.erasure_store import ErasureStore, Gravestone
+from fitness_api.identity.erasure_store import ErasureOutbox, ErasureStore, Gravestone
 from fitness_api.identity.erasure_store_mongo import MongoErasureStore
 from fitness_api.identity.errors import EmailTaken, StoreUnavailable
 from fitness_api.identity.factors.store_mongo import MongoFactorStore
@@ -27,7 +27,7 @@ from tests.fitness_api.identity.test_store_mongo import NOW_MS, Owner, account, 
 
 @pytest.fixture
 def erasures(database: AsyncDatabase[dict[str, Any]]) -> MongoErasureStore:
-    return MongoErasureStore(database)
+    return MongoErasureStore(database, address_key=b"k")
 
 
 async def added(store: MongoStore, address: str = "ada@example.org") -> Account:
@@ -51,7 +51,46 @@ async def test_a_gravestone_holds_nothing_of_the_account_and_keeps_its_time(
     assert await erasures.bury(ada.user_id, now_ms=NOW_MS + 5) == await erasures.gravestone(ada.user_id) == first
     row = await database["accounts"].find_one({"_id": ada.user_id})
     assert row is not None
-    assert row.keys() == {"_id", "user_id", "erased_at", "stage"}
+    assert row.keys() == {"_id", "user_id", "erased_at", "stage", "untold", "addresses"}
+    assert "ada" not in repr({name: value for name, value in row.items() if name not in {"_id", "user_id"}})
+
+
+async def test_by_an_address_its_erased_accounts_are_found_until_it_is_forgotten(
+    erasures: MongoErasureStore, store: MongoStore, database: AsyncDatabase[dict[str, Any]]
+) -> None:
+    buried = []
+    for turn in range(2):
+        ada = await added(store)
+        buried.append(await erasures.bury(ada.user_id, now_ms=NOW_MS + turn))
+        await erasures.end_logins(ada.user_id)
+    await added(store)
+    await erasures.bury((await added(store, "bob@example.org")).user_id, now_ms=NOW_MS)
+    by_time = sorted(await erasures.of_address("ada@example.org"), key=lambda one: one.erased_at_ms)
+    assert by_time == buried
+    assert await erasures.of_address("nobody@example.org") == []
+    of_another_key = MongoErasureStore(database, address_key=b"another")
+    assert await of_another_key.of_address("ada@example.org") == []
+    await erasures.forget_addresses(erased_before_ms=NOW_MS + 1)
+    assert await erasures.of_address("ada@example.org") == buried[1:]
+    assert await erasures.gravestone(buried[0].user_id) == buried[0]
+
+
+async def test_an_erasure_is_to_be_told_until_it_was(
+    erasures: MongoErasureStore, store: MongoStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasure_store_mongo, "_GRAVESTONES_AT_ONCE", 2)
+    outbox: ErasureOutbox = erasures
+    await added(store)
+    begun = sorted([await erasures.bury(new_id(), now_ms=NOW_MS) for _ in range(3)], key=lambda one: one.user_id)
+    await erasures.advance(begun[0], None)
+    first = await outbox.untold(after="")
+    assert [one.user_id for one in first] == [one.user_id for one in begun[:2]]
+    assert await outbox.untold(after=begun[1].user_id) == begun[2:]
+    for one in begun:
+        await outbox.told(one.user_id)
+        await outbox.told(one.user_id)
+        await erasures.bury(one.user_id, now_ms=NOW_MS)
+    assert await outbox.untold(after="") == []
 
 
 async def test_where_a_gravestone_is_there_is_no_account(erasures: MongoErasureStore, store: MongoStore) -> None:
@@ -89,9 +128,9 @@ async def test_an_address_is_free_only_when_it_was_freed(erasures: MongoErasureS
     await erasures.bury(ada.user_id, now_ms=NOW_MS)
     with pytest.raises(EmailTaken):
         await added(store)
-    await erasures.free_addresses(ada.user_id)
+    await erasures.end_logins(ada.user_id)
     again = await added(store)
-    await erasures.free_addresses(ada.user_id)
+    await erasures.end_logins(ada.user_id)
     for one, address in ((again, "ada@example.org"), (bob, "bob@example.org")):
         known = await store.credentials(address)
         assert known is not None
@@ -109,8 +148,8 @@ async def test_sessions_devices_and_push_addresses_go_and_others_stay(
     orphan = {"_id": "orphan", "user_id": ada.user_id, "device_id": new_id(), "kind": "fid", "value": "o"}
     await database["push_addresses"].insert_one(orphan)
     for _ in range(2):
-        await erasures.end_sessions(ada.user_id)
-        await erasures.remove_devices(ada.user_id)
+        await erasures.end_logins(ada.user_id)
+        await erasures.remove_rest(ada.user_id)
     for name in ("sessions", "devices", "push_addresses"):
         owners = [row["user_id"] async for row in database[name].find({})]
         assert owners == [bob.user_id], name
@@ -129,7 +168,8 @@ async def test_artefacts_and_the_audit_log_go_and_others_stay(
         digest = digest_of(user_id)
         await artefacts.add(Artefact(kind="mfa", digest=digest, user_id=user_id, expires_at_ms=4_000_000_000_000))
     for _ in range(2):
-        await erasures.remove_history(ada)
+        await erasures.end_logins(ada)
+        await erasures.remove_rest(ada)
     for name in ("audit", "single_use"):
         assert [row["user_id"] async for row in database[name].find({})] == [bob], name
 
@@ -141,7 +181,7 @@ async def test_second_factors_go_and_others_stay(
     for user_id in (ada, bob):
         await MongoFactorStore(database).change(user_id, lambda held: (replace(held, wrong_codes=1), None))
     for _ in range(2):
-        await erasures.remove_factors(ada)
+        await erasures.end_logins(ada)
     assert [row["user_id"] async for row in database["second_factors"].find({})] == [bob]
 
 
@@ -150,7 +190,7 @@ async def test_an_address_registered_meanwhile_is_nobodys(
 ) -> None:
     for _ in range(10):
         ada = await Owner(store).settle()
-        await asyncio.gather(ada.take(PushAddress("fid", "a")), erasures.remove_devices(ada.user_id))
+        await asyncio.gather(ada.take(PushAddress("fid", "a")), erasures.remove_rest(ada.user_id))
         assert await database["push_addresses"].count_documents({}) == 0
         assert await database["devices"].count_documents({}) == 0
 
@@ -182,16 +222,18 @@ async def test_a_lost_database_is_unavailable(tmp_path: Path) -> None:
     # A socket that is not there: the driver leaks the TCP sockets of connections that were refused.
     nowhere = f"mongodb://{quote(str(tmp_path / 'nowhere.sock'), safe='')}/?directConnection=true"
     async with AsyncMongoClient[dict[str, Any]](nowhere, serverSelectionTimeoutMS=50) as client:
-        erasures = MongoErasureStore(client["nowhere"])
+        erasures = MongoErasureStore(client["nowhere"], address_key=b"k")
         answers = await asyncio.gather(
             erasures.bury("ada", now_ms=NOW_MS),
             erasures.gravestone("ada"),
             erasures.advance(Gravestone(user_id="ada", erased_at_ms=NOW_MS, stage="begun"), None),
             erasures.unfinished(after=""),
-            erasures.end_sessions("ada"),
-            erasures.free_addresses("ada"),
-            erasures.remove_devices("ada"),
-            erasures.remove_history("ada"),
+            erasures.of_address("ada@example.org"),
+            erasures.forget_addresses(erased_before_ms=NOW_MS),
+            erasures.untold(after=""),
+            erasures.told("ada"),
+            erasures.end_logins("ada"),
+            erasures.remove_rest("ada"),
             return_exceptions=True,
         )
-    assert [type(answer) for answer in answers] == [StoreUnavailable] * 8
+    assert [type(answer) for answer in answers] == [StoreUnavailable] * 10

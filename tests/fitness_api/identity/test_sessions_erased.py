@@ -26,7 +26,7 @@ from tests.fitness_api.identity.test_sessions import PASSWORD, MakeProcess, bear
 
 @pytest.fixture
 def erasures(database: AsyncDatabase[dict[str, Any]]) -> MongoErasureStore:
-    return MongoErasureStore(database)
+    return MongoErasureStore(database, address_key=b"k")
 
 
 async def user_of(sessions: Process, authorization: str) -> str:
@@ -39,7 +39,7 @@ async def test_a_token_of_an_erased_account_says_so_however_old_it_is(
     ada, bob = bearer(await registered(sessions)), bearer(await registered(sessions, "bob@example.org"))
     user_id = await user_of(sessions, ada)
     await erasures.bury(user_id, now_ms=clock())
-    await erasures.end_sessions(user_id)
+    await erasures.end_logins(user_id)
     sessions.forget(user_id)
     for late_s in (0, access_tokens.LIFETIME_S, 20 * 24 * 3600):
         clock.advance(s=late_s)
@@ -96,7 +96,7 @@ async def test_a_refresh_token_of_ours_is_told_that_the_account_was_deleted(
     pair = await registered(sessions)
     user_id = await user_of(sessions, bearer(pair))
     await erasures.bury(user_id, now_ms=clock())
-    await erasures.end_sessions(user_id)
+    await erasures.end_logins(user_id)
     clock.advance(s=400 * 24 * 3600)
     with pytest.raises(AccountDeleted):
         await sessions.refresh(pair.refresh_token)
@@ -138,7 +138,7 @@ async def test_a_login_that_an_erasure_overtakes_is_refused_and_leaves_no_sessio
 
     async def erase() -> None:
         await erasures.bury(user_id, now_ms=clock())
-        await erasures.end_sessions(user_id)
+        await erasures.end_logins(user_id)
 
     store.meanwhile = erase
     with pytest.raises(InvalidCredentials):
