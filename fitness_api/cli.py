@@ -1,4 +1,4 @@
-"""The command line: `fitness-api serve | migrate | epoch | erase | up | demo | simulate`.
+"""The command line: `fitness-api serve | migrate | epoch | erase | keys | admin | up | demo | simulate`.
 
 Each command imports what it needs itself, so that --help answers at once and a bad setting is told before anything
 is loaded.
@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from base64 import b64decode
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -93,6 +94,28 @@ def _parser() -> argparse.ArgumentParser:
         "users", nargs="*", type=UUID, metavar="USER_ID", help="an account to erase, known here or not"
     )
     command.set_defaults(run=_erase)
+
+    command = commands.add_parser(
+        "keys",
+        help="list the keys that sign access tokens, or rotate them",
+        description="Keys rotate by themselves every 90 days. By hand the next one signs at once, and nobody is logged out.",
+    )
+    command.add_argument("action", choices=("list", "rotate"))
+    command.add_argument(
+        "--compromised",
+        action="store_true",
+        help="the key leaked: what it signed holds no more, so that every app refreshes its tokens",
+    )
+    command.set_defaults(run=_keys)
+
+    command = commands.add_parser(
+        "admin",
+        help="let an account administer",
+        description="Grants an account the scopes analytics:read and admin, from its next login or refresh on.",
+    )
+    command.add_argument("email", metavar="EMAIL", help="the account's address")
+    command.add_argument("--revoke", action="store_true", help="withdraw them; its tokens that have them end")
+    command.set_defaults(run=_admin)
 
     command = commands.add_parser(
         "demo",
@@ -280,6 +303,68 @@ def _erase(arguments: argparse.Namespace) -> int:
         print(f"fitness-api: {error}", file=sys.stderr)
         return 1
     return 1 if left else 0
+
+
+def _keys(arguments: argparse.Namespace) -> int:
+    settings = from_environment(os.environ)
+
+    from fitness_api.bodies import rfc3339
+    from fitness_api.identity.errors import IdentityError
+    from fitness_api.identity.key_ring import KeyRing
+    from fitness_api.identity.signing_keys import StoredKey
+    from fitness_api.resources import open_resources
+
+    async def run() -> tuple[int | None, list[StoredKey]]:
+        async with open_resources(settings) as resources:
+            ring = KeyRing(resources["accounts"], b64decode(settings.master_key))
+            from_ms = None
+            if arguments.action == "rotate":
+                from_ms = await ring.rotate(compromised=arguments.compromised)
+            return from_ms, await ring.listed()
+
+    try:
+        from_ms, keys = asyncio.run(run())
+    except IdentityError as error:
+        print(f"fitness-api: {error}", file=sys.stderr)
+        return 1
+    for key in keys:
+        print(f"{key.kid}  {key.state:8} since {rfc3339(key.state_since_ms)}")
+    if from_ms is not None:
+        print(
+            f"fitness-api: not every verifier knows the next key yet; rotate again from {rfc3339(from_ms)} on.",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def _admin(arguments: argparse.Namespace) -> int:
+    settings = from_environment(os.environ)
+
+    from fitness_api.errors import InvalidBody
+    from fitness_api.identity.errors import IdentityError
+    from fitness_api.identity.grants import set_service_scopes
+    from fitness_api.resources import open_resources
+
+    async def run() -> str | None:
+        async with open_resources(settings) as resources:
+            user_id = await set_service_scopes(
+                resources["accounts"], resources["audit"], arguments.email, are_granted=not arguments.revoke
+            )
+            if user_id is not None:
+                resources["revocations"].announce(user_id)
+            return user_id
+
+    try:
+        user_id = asyncio.run(run())
+    except (IdentityError, InvalidBody) as error:
+        print(f"fitness-api: {error}", file=sys.stderr)
+        return 1
+    if user_id is None:
+        print(f"fitness-api: nobody has the address {arguments.email}.", file=sys.stderr)
+        return 1
+    print(f"{'withdrawn from' if arguments.revoke else 'granted to'} {user_id}")
+    return 0
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -14,6 +14,8 @@ Kind = Literal[
     "client_authorized",
     "device_authorized",
     "code_replayed",
+    "service_scopes_granted",
+    "service_scopes_withdrawn",
 ]
 
 

@@ -1,21 +1,28 @@
+import asyncio
 import os
 import subprocess
 import sys
 import tomllib
 import uuid
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from pymongo import MongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
-from fitness_api import cli
+from fitness_api import app, cli
+from fitness_api.settings import Settings
 from sync.store_mongo import MongoStore
+from tests.fitness_api.client import CREDENTIALS, bearer, registered
+from tests.fitness_api.serving import serving
 
 CHECKOUT = Path(cli.__file__).parents[1]
+COMMANDS = ("up", "serve", "migrate", "epoch", "erase", "keys", "admin", "demo", "simulate")
 KEY = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 
 
@@ -39,11 +46,11 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 def test_help_lists_every_command() -> None:
     answer = fitness_api("--help")
     assert answer.returncode == 0
-    for command in ("up", "serve", "migrate", "epoch", "erase", "demo", "simulate", "FITNESS_MONGO_URL"):
+    for command in (*COMMANDS, "FITNESS_MONGO_URL"):
         assert command in answer.stdout
 
 
-@pytest.mark.parametrize("command", ["up", "serve", "migrate", "epoch", "erase", "demo", "simulate"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main([command, "--help"])
@@ -73,6 +80,9 @@ def test_the_version_is_the_project_s(capsys: pytest.CaptureFixture[str]) -> Non
         ["simulate", "--devices", "0"],
         ["simulate", "--offline", "2"],
         ["simulate", "--faults", "gremlins"],
+        ["keys"],
+        ["keys", "drop"],
+        ["admin"],
     ],
 )
 def test_a_wrong_command_line_is_a_usage_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,6 +160,77 @@ def test_a_database_that_does_not_answer_is_one_line() -> None:
     assert answer.returncode == 1
     assert answer.stderr.startswith("fitness-api: MongoDB: 127.0.0.1:9: ")
     assert "Traceback" not in answer.stderr
+
+
+async def test_keys_rotate_and_nobody_is_logged_out(
+    settings: Settings, database: AsyncDatabase[dict[str, Any]]
+) -> None:
+    shared = of(settings)
+    async with serving(app.build(settings)) as api:
+        pair = await registered(api)
+        early = await asyncio.to_thread(fitness_api, "keys", "rotate", **shared)
+        assert early.returncode == 1
+        assert "rotate again from 20" in early.stderr
+        long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+        await database["signing_keys"].update_one({"state": "next"}, {"$set": {"state_since": long_ago}})
+        before = await asyncio.to_thread(fitness_api, "keys", "list", **shared)
+        rotated = await asyncio.to_thread(fitness_api, "keys", "rotate", **shared)
+        assert (before.returncode, rotated.returncode, rotated.stderr) == (0, 0, "")
+        assert sorted(line.split()[1] for line in before.stdout.splitlines()) == ["current", "next"]
+        assert sorted(line.split()[1] for line in rotated.stdout.splitlines()) == ["current", "next", "retired"]
+        assert (await api.get("/v1/me", headers=bearer(pair))).status_code == 200
+        async with serving(app.build(settings)) as other:
+            assert (await other.get("/v1/me", headers=bearer(pair))).status_code == 200
+            newer = await other.post("/v1/auth/login", json=CREDENTIALS)
+        # Whoever loaded the keys before knows the one that signs now.
+        assert (await api.get("/v1/me", headers=bearer(newer.json()))).status_code == 200
+
+
+async def test_a_key_that_leaked_makes_apps_refresh(settings: Settings) -> None:
+    async with serving(app.build(settings)) as api:
+        pair = await registered(api)
+    rotated = await asyncio.to_thread(fitness_api, "keys", "rotate", "--compromised", **of(settings))
+    assert sorted(line.split()[1] for line in rotated.stdout.splitlines()) == ["current", "next"]
+    async with serving(app.build(settings)) as api:
+        assert (await api.get("/v1/me", headers=bearer(pair))).status_code == 401
+        form = {"grant_type": "refresh_token", "refresh_token": pair["refresh_token"]}
+        newer = await api.post("/v1/oauth/token", data=form)
+        assert (await api.get("/v1/me", headers=bearer(newer.json()))).status_code == 200
+
+
+async def test_admin_grants_and_withdraws(settings: Settings, api: httpx.AsyncClient) -> None:
+    pair = await registered(api)
+    granted = await asyncio.to_thread(fitness_api, "admin", "ADA@example.org", **of(settings))
+    assert (granted.returncode, granted.stdout.split()[:2]) == (0, ["granted", "to"])
+    form = {"grant_type": "refresh_token", "refresh_token": pair["refresh_token"]}
+    admin = (await api.post("/v1/oauth/token", data=form)).json()
+    assert set(admin["scope"].split()) - set(pair["scope"].split()) == {"analytics:read", "admin"}
+    assert (await api.get("/v1/me", headers=bearer(admin))).status_code == 200
+    narrow = {"grant_type": "refresh_token", "refresh_token": admin["refresh_token"], "scope": "admin account"}
+    narrow_pair = (await api.post("/v1/oauth/token", data=narrow)).json()
+    assert narrow_pair["scope"] == "account admin"
+    assert (
+        await asyncio.to_thread(fitness_api, "admin", "ada@example.org", "--revoke", **of(settings))
+    ).returncode == 0
+    async with asyncio.timeout(20):
+        while (await api.get("/v1/me", headers=bearer(admin))).status_code == 200:
+            await asyncio.sleep(0.1)
+    form["refresh_token"] = narrow_pair["refresh_token"]
+    user = (await api.post("/v1/oauth/token", data=form)).json()
+    assert user["scope"] == pair["scope"]
+    assert (await api.get("/v1/me", headers=bearer(user))).status_code == 200
+
+
+@pytest.mark.parametrize("email", ["nobody@example.org", "nobody"])
+async def test_admin_needs_an_account(settings: Settings, email: str) -> None:
+    answer = await asyncio.to_thread(fitness_api, "admin", email, **of(settings))
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert answer.stderr.count("\n") == 1
+
+
+def of(settings: Settings) -> dict[str, str]:
+    names = ("mongo_url", "redis_url", "master_key", "mongo_database")
+    return {name: getattr(settings, name) for name in names}
 
 
 async def test_bumping_the_epoch_makes_cursors_foreign(
