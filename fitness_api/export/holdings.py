@@ -13,7 +13,7 @@ from fitness_api.export import track_files
 from fitness_api.export.rows import Rows
 from fitness_api.export.tables import TABLES
 from fitness_api.review_entries import of_conflict, of_rejected
-from fitness_api.workouts.import_store import ImportStore
+from fitness_api.workouts.import_store import ImportRecord, ImportStore
 from sync import clock, document, values
 from sync.changes import Delta
 from sync.clock import Stamp
@@ -112,10 +112,10 @@ async def _tracks(sources: Sources, user_id: str, _: int) -> AsyncGenerator[Entr
 async def _imports(sources: Sources, user_id: str, _: int) -> AsyncGenerator[Entry]:
     yield Entry("imports/imports.ndjson", _lines(_import_records(sources, user_id), _encode))
     async for record in _import_records(sources, user_id):
-        yield Entry(f"imports/{record.import_id}.fit", sources.imports.read_file(record))
+        yield Entry(f"imports/{record.import_id}.{record.format}", sources.imports.read_file(record))
 
 
-async def _import_records(sources: Sources, user_id: str) -> AsyncIterator[Any]:
+async def _import_records(sources: Sources, user_id: str) -> AsyncIterator[ImportRecord]:
     after = ""
     while (record := await sources.imports.next(user_id, after=after)) is not None:
         yield record

@@ -1,7 +1,7 @@
 """What of each collection goes into an export as rows, and what is withheld, with the reason.
 
 Documents, tracks and imports, whose records say little as they are, have holdings of their own (`holdings`). A new collection
-joins TABLES, a holding, or NOT_PERSONAL: until then a test fails. Nothing is shown that is not listed, so that a secret is not
+joins TABLES, a holding, or LEFT_OUT: until then a test fails. Nothing is shown that is not listed, so that a secret is not
 exported by being forgotten.
 """
 
@@ -131,9 +131,11 @@ TABLES: Final[tuple[Table, ...]] = (
     ),
 )
 
-# Collections of which no row is about a person.
-NOT_PERSONAL: Final[Mapping[str, str]] = {
+# What is neither exported nor erased, and why: collections of which no row is about a person, or not for longer than a moment.
+LEFT_OUT: Final[Mapping[str, str]] = {
+    "device_grants": "What a device that asks to be let in waits for: gone within half an hour, and nobody's until it is approved.",
     "leases": "Who does a thing at this moment; gone within minutes.",
+    "oauth_clients": "Other makers' apps, as an operator registered them.",
     "signing_keys": "The server's own keys.",
     "sync_epochs": "One number of the whole server.",
 }

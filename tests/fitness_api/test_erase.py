@@ -15,7 +15,7 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 
 from fitness_api import app, erase, migrate, resources
 from fitness_api.erase import GRACE_MS, Stores
-from fitness_api.export.tables import NOT_PERSONAL
+from fitness_api.export.tables import LEFT_OUT
 from fitness_api.identity.erasure_store import Gravestone
 from fitness_api.identity.erasure_store_mongo import MongoErasureStore
 from fitness_api.identity.errors import StoreUnavailable
@@ -48,7 +48,7 @@ async def test_everything_goes_but_gravestones_and_nobody_elses(
     before = await traces(database, bob.names)
     # A collection that is new holds something of each, so that what leaves it out is found.
     there = {collection for collection, _ in await traces(database, ada.names)}
-    assert there == migrate.declared().keys() - NOT_PERSONAL.keys()
+    assert there == migrate.declared().keys() - LEFT_OUT.keys()
     answer = await ada.erase()
     assert (answer.status_code, answer.content) == (204, b"")
     await require_gravestones_only(database, ada.names, ada.user_id)

@@ -9,17 +9,17 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from fitness_api import migrate
 from fitness_api.export.holdings import HOLDINGS
-from fitness_api.export.tables import NOT_PERSONAL, TABLES
+from fitness_api.export.tables import LEFT_OUT, TABLES
 from tests.fitness_api.erasing import Person, add_the_rest
 
 
-def test_every_collection_is_exported_or_said_to_be_of_nobody() -> None:
+def test_every_collection_is_exported_or_x() -> None:
     exported = [collection for holding in HOLDINGS.values() for collection in holding.collections]
     assert len(exported) == len(set(exported))
-    assert not set(exported) & NOT_PERSONAL.keys()
-    assert {*exported, *NOT_PERSONAL} == set(migrate.declared()), (
+    assert not set(exported) & LEFT_OUT.keys()
+    assert {*exported, *LEFT_OUT} == set(migrate.declared()), (
         "A collection that holds anything of a person joins TABLES (fitness_api/export/tables.py) with the fields that are shown and "
-        "those that are withheld, or HOLDINGS; one that does not, NOT_PERSONAL."
+        "those that are withheld, or HOLDINGS; one that does not, LEFT_OUT with the reason."
     )
 
 
