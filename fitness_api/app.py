@@ -37,7 +37,19 @@ from fitness_api import (
 from fitness_api.bodies import answer_format
 from fitness_api.errors import InsufficientScope, NotFound
 from fitness_api.identity.errors import AccountDeleted
-from fitness_api.middleware import AccessLog, BodylessHead, Compression, RequestIds, SecurityHeaders
+from fitness_api.limits import known_devices
+from fitness_api.limits.addresses import UNKNOWN, networks
+from fitness_api.limits.errors import LimitsError
+from fitness_api.limits.limiter import Limits
+from fitness_api.middleware import (
+    AccessLog,
+    BodylessHead,
+    ClientAddress,
+    Compression,
+    RateLimitHeaders,
+    RequestIds,
+    SecurityHeaders,
+)
 from fitness_api.operation import Media, Operation
 from fitness_api.proofs import asked_of
 from fitness_api.resources import Resources
@@ -59,6 +71,8 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *routes_operations.OPERATIONS,
     *routes_pages.OPERATIONS,
 )
+
+UNDECLARED_KIB: Final = 1024
 
 # Ids are compared as text in the database, so that only one spelling of a UUID may come in.
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -86,8 +100,11 @@ def build(
     )
     # A redirect would repeat a request's body to a place that its sender never named.
     starlette.router.redirect_slashes = False
-    guarded = SecurityHeaders(BodylessHead(Compression(starlette)), https=settings.public_url.startswith("https:"))
-    return RequestIds(AccessLog(guarded))
+    limited = RateLimitHeaders(BodylessHead(Compression(starlette)))
+    guarded = SecurityHeaders(limited, https=settings.public_url.startswith("https:"))
+    return ClientAddress(
+        RequestIds(AccessLog(guarded)), trusted=networks(settings.trusted_proxies), header=settings.proxy_header
+    )
 
 
 def routes(operations: Iterable[Operation]) -> list[BaseRoute]:
@@ -143,6 +160,12 @@ async def _serve(operation: Operation, request: Request[Resources]) -> Response:
             raise InsufficientScope(operation.scope)
         if operation.recent_login:
             sessions.require_recent_login(principal)
+    try:
+        await _count(operation, request, None if principal is None else principal.user_id)
+    except LimitsError as refused:
+        if operation.if_limited is None:
+            raise
+        return operation.if_limited(refused)
     for parameter in operation.parameters:
         if parameter.where == "path":
             _check(request.path_params[parameter.name], parameter.type)
@@ -162,6 +185,27 @@ def _is_sensitive(operation: Operation) -> bool:
     """
     changes = operation.method != "GET"
     return operation.recent_login or operation.scope == "admin" or (operation.scope == "account" and changes)
+
+
+async def _count(operation: Operation, request: Request[Resources], user_id: str | None) -> None:
+    """Raises LimitsError. A handler that learns more of whose the request is counts on, by `request.state["limits"]`."""
+    limits = _limits_of(request)
+    request.state["limits"] = limits
+    for flow in operation.flows:
+        await limits.require(flow, user_id, cost=_kib(request) if flow == "upload_kib" else 1)
+
+
+def _limits_of(request: Request[Resources]) -> Limits:
+    https = request.state["settings"].public_url.startswith("https:")
+    device = known_devices.in_cookies(request.cookies, https=https) if "cookie" in request.headers else ""
+    address = UNKNOWN if request.client is None else request.client.host
+    return request.state["limiter"].of(address, device_cookie=device, https=https)
+
+
+def _kib(request: Request[Resources]) -> int:
+    """Of a body that comes in chunks nobody knows the length before; most are shorter than this."""
+    declared = request.headers.get("content-length", "")
+    return 1 + (int(declared[:20]) // 1024 if declared.isdecimal() else UNDECLARED_KIB)
 
 
 def _check(value: str, kind: Any) -> None:

@@ -1,13 +1,14 @@
 """What surrounds every request, as pure ASGI: its id, its line in the log, its headers, its compression.
 
-The order, outermost first, is RequestIds, AccessLog, SecurityHeaders, BodylessHead, Compression. They stand outside
-Starlette, so that an answer to a fault, a 404 and a 405 pass through all of them too.
+The order, outermost first, is ClientAddress, RequestIds, AccessLog, SecurityHeaders, RateLimitHeaders, BodylessHead, Compression.
+They stand outside Starlette, so that an answer to a fault, a 404 and a 405 pass through all of them too.
 """
 
 import logging
 import re
 import sys
 import time
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fitness_api.content_codings import Encoder, encode, encoder, negotiate
+from fitness_api.limits.addresses import ForwardedHeader, Network, client_of
 
 # Under this a coding saves less than its own header and the time it takes.
 MIN_COMPRESSED_BYTES: Final = 512
@@ -54,6 +56,22 @@ def trace_id(traceparent: str) -> str | None:
     if parsed is None or (parsed["version"] == "00" and parsed["more"]):
         return None
     return parsed["trace"]
+
+
+class ClientAddress:
+    """Puts the client's own address into `scope["client"]` where trusted proxies stand before us, and name it in `header`."""
+
+    def __init__(self, app: ASGIApp, *, trusted: Sequence[Network], header: ForwardedHeader) -> None:
+        self.app = app
+        self._trusted = trusted
+        self._header: ForwardedHeader = header
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._trusted and scope["type"] != "lifespan" and (peer := scope.get("client")):
+            named = Headers(scope=scope).getlist(self._header)
+            if (address := client_of(peer[0], named, self._trusted, self._header)) != peer[0]:
+                scope["client"] = (address, 0)
+        await self.app(scope, receive, send)
 
 
 class RequestIds:
@@ -169,6 +187,28 @@ class SecurityHeaders:
                 headers = MutableHeaders(scope=message)
                 for name, value in self._headers.items():
                     headers.setdefault(name, value)
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)
+
+
+class RateLimitHeaders:
+    """Says of every answer, also a refusal, what its request was counted against: `state["limits"]` has it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if (
+                message["type"] == "http.response.start"
+                and (limits := scope.get("state", {}).get("limits")) is not None
+            ):
+                MutableHeaders(scope=message).update(limits.headers())
             await send(message)
 
         await self.app(scope, receive, send_with_headers)

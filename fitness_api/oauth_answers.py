@@ -25,6 +25,7 @@ from fitness_api.identity.errors import (
     ScopeExceeded,
 )
 from fitness_api.identity.scopes import FIRST_PARTY
+from fitness_api.limits.errors import LimitsError, RateLimited
 from fitness_api.operation import Media
 from fitness_api.proofs import NONCE_HEADER
 from fitness_api.resources import Resources
@@ -36,6 +37,7 @@ FORM: Final = Media(types=("application/x-www-form-urlencoded",))
 REFUSALS: Final[Mapping[int, Media]] = {
     400: Media(types=("application/json",), description="RFC 6749 section 5.2: {error, error_description}."),
     401: Media(types=("application/json",), description="`invalid_client`: not known, or not shown to be itself."),
+    429: Media(types=("application/json",), description="`temporarily_unavailable`: wait for Retry-After."),
 }
 
 # An id and a secret of ours have 80 characters.
@@ -70,8 +72,17 @@ def in_oauths_words(handler: Handler) -> Handler:
             if isinstance(error, DpopNonceNeeded):
                 answer.headers[NONCE_HEADER] = error.nonce
             return answer
+        except LimitsError as error:
+            return limits_refusal(error)
 
     return answered
+
+
+def limits_refusal(error: Exception) -> Response:
+    """RFC 6749 has no code for it at these endpoints; clients go by the status."""
+    answer = refusal("temporarily_unavailable", str(error), status=429 if isinstance(error, RateLimited) else 503)
+    answer.headers["Retry-After"] = str(getattr(error, "retry_after_s", 1))
+    return answer
 
 
 async def form_of(request: Request[Resources]) -> dict[str, str]:

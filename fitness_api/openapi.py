@@ -68,6 +68,14 @@ _PROBLEM_SCHEMA: Final[Mapping[str, Any]] = {
 _HEADERS: Final[Mapping[str, Any]] = {
     "X-Request-Id": {"description": "The request's id, yours if you sent a sane one.", "schema": {"type": "string"}},
     "ETag": {"description": "Send it in If-None-Match to get 304 while nothing changed.", "schema": {"type": "string"}},
+    "RateLimit": {
+        "description": "What is left: `r` of each quota, all of which is there again after `t` seconds.",
+        "schema": {"type": "string"},
+    },
+    "RateLimit-Policy": {
+        "description": "What the request counts against: `q` in `w` seconds. draft-ietf-httpapi-ratelimit-headers.",
+        "schema": {"type": "string"},
+    },
     "Retry-After": {
         "description": "Seconds to wait before sending again.",
         "schema": {"type": "integer", "minimum": 1},
@@ -176,7 +184,7 @@ def _operation(operation: Operation, schema_of: Mapping[str, Any], public_url: s
         out["requestBody"] = {"required": True, "content": _content(operation.body, schema_of)}
     responses: dict[str, Any] = {}
     for status, answer in sorted(operation.answers.items()):
-        headers = ["X-Request-Id"]
+        headers = ["X-Request-Id", *(("RateLimit", "RateLimit-Policy") if operation.flows else ())]
         if operation.method == "GET" and status == 200:
             headers.append("ETag")
             responses["304"] = {
@@ -237,6 +245,8 @@ def _problems(operation: Operation) -> dict[str, list[Problem]]:
         codes += _WITH_BODY
     if any(answer is not None and not isinstance(answer, Media) for answer in operation.answers.values()):
         codes += _WITH_STRUCTS
+    if operation.flows and operation.if_limited is None:
+        codes.append("too_many_requests")
     if "{" in operation.path:
         codes.append("not_found")
     grouped: dict[str, list[Problem]] = {}
@@ -250,6 +260,8 @@ def _problem_response(problems: Sequence[Problem], public_url: str) -> dict[str,
     headers = ["X-Request-Id"]
     if problems[0].status in {429, 503}:
         headers.append("Retry-After")
+    if problems[0].status == 429:
+        headers += ("RateLimit", "RateLimit-Policy")
     if problems[0].status == 401:
         headers.append("WWW-Authenticate")
     return {

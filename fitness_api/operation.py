@@ -34,6 +34,8 @@ class Operation:
     `body` is a msgspec type, a `Media`, or None. `answers` maps a status to a msgspec type, a `Media`, or None (empty).
     `recent_login`: the login, not only the token, must be young. `if_deleted(request, user_id)` serves a token of an account
     that was erased, which any other operation refuses.
+    `limits` are the flows (`fitness_api.limits.policies`) that a request counts against; left out, `requests` of the account, or
+    `anonymous` where nobody is logged in. `if_limited` answers what they refuse where a problem is not the operation's form.
     `problems` lists the problem codes that are this operation's own; those of every operation are left out.
     """
 
@@ -51,3 +53,11 @@ class Operation:
     body: Any = None
     answers: Mapping[int, Any] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    limits: tuple[str, ...] | None = None
+    if_limited: Callable[[Exception], Response] | None = None
+
+    @property
+    def flows(self) -> tuple[str, ...]:
+        if self.limits is not None:
+            return self.limits
+        return ("requests",) if self.login else ("anonymous",)

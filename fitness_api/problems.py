@@ -18,6 +18,7 @@ from starlette.responses import Response
 from fitness_api import errors as api
 from fitness_api.identity import errors as identity
 from fitness_api.identity.dpop import ALGORITHMS
+from fitness_api.limits import errors as limits
 from fitness_api.workouts import errors as workouts
 from sync import errors as sync
 
@@ -501,6 +502,8 @@ PROBLEMS: Final[Mapping[type[Exception], Problem]] = {
     sync.TrackConflict: TRACK_CONFLICT,
     sync.WorkoutTracksFull: TRACKS_FULL,
     sync.StoreUnavailable: UNAVAILABLE,
+    limits.RateLimited: TOO_MANY_REQUESTS,
+    limits.LimitsUnavailable: UNAVAILABLE,
     workouts.FormatUnknown: FORMAT_UNKNOWN,
     workouts.FileUnreadable: FILE_UNREADABLE,
     workouts.FileDamaged: FILE_DAMAGED,
@@ -512,6 +515,7 @@ PROBLEMS: Final[Mapping[type[Exception], Problem]] = {
 BASES: Final[tuple[type[Exception], ...]] = (
     api.ApiError,
     identity.IdentityError,
+    limits.LimitsError,
     sync.SyncError,
     workouts.WorkoutsError,
 )

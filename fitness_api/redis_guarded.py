@@ -21,8 +21,8 @@ from redis.exceptions import RedisClusterException, RedisError
 from fitness_api.breaker import Breaker
 
 # Hundreds of times what a node on the same network takes; a request that waited for longer is better off without.
-WITHIN_S: Final = 0.25
-# Of one process to one node. Beyond it commands queue here, which is where they are cheapest.
+WITHIN_S: Final = 0.5
+# Of one process to one node. Beyond it commands queue here, where waiting is nothing that Redis is blamed for.
 MAX_CONNECTIONS: Final = 32
 
 _FAILURES: Final = (RedisError, RedisClusterException, OSError, TimeoutError)
@@ -47,6 +47,7 @@ class GuardedRedis:
         self._breaker = Breaker()
         self._clients: list[Redis | RedisCluster] = []
         self._connecting = asyncio.Lock()
+        self._room = asyncio.Semaphore(MAX_CONNECTIONS)
 
     @property
     def answers(self) -> bool:
@@ -58,7 +59,7 @@ class GuardedRedis:
         if not self._breaker.admits(self._now_s()):
             raise RedisUnavailable
         try:
-            async with asyncio.timeout(self._within_s):
+            async with self._room, asyncio.timeout(self._within_s):
                 answer = await command(await self._client())
         except _FAILURES as failure:
             was_open = self._breaker.is_open
@@ -99,4 +100,6 @@ class GuardedRedis:
             return alone
         await alone.aclose()
         # It follows a slot that moved by itself, within the time that a command has here.
-        return RedisCluster.from_url(self._url, max_connections=MAX_CONNECTIONS, require_full_coverage=False, **patience)
+        return RedisCluster.from_url(
+            self._url, max_connections=MAX_CONNECTIONS, require_full_coverage=False, **patience
+        )

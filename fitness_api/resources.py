@@ -4,7 +4,7 @@ import asyncio
 from base64 import b64decode
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Final, TypedDict
+from typing import Any, Final, NotRequired, TypedDict
 
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
@@ -39,9 +39,14 @@ from fitness_api.identity.store import Store as Accounts
 from fitness_api.identity.store_mongo import MongoStore as MongoAccounts
 from fitness_api.leases import Leases
 from fitness_api.leases_mongo import MongoLeases
+from fitness_api.limits.addresses import networks
+from fitness_api.limits.buckets_local import LocalBuckets
+from fitness_api.limits.buckets_redis import RedisBuckets
+from fitness_api.limits.limiter import Limiter, Limits
 from fitness_api.live_sockets import LiveSockets
 from fitness_api.pacing import Pacing
 from fitness_api.pages import browser
+from fitness_api.redis_guarded import GuardedRedis
 from fitness_api.settings import Settings
 from fitness_api.workouts.decoder import Decoder
 from fitness_api.workouts.import_store import ImportStore
@@ -92,6 +97,8 @@ class Resources(TypedDict):
     exports: Exports
     leases: Leases
     live_sockets: LiveSockets
+    limiter: Limiter
+    limits: NotRequired[Limits]  # the request's own, there before its handler is called
 
 
 @asynccontextmanager
@@ -136,6 +143,13 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     logins = Logins(accounts, passwords, sessions, single_use, audit, second_factors=no_second_factors)
     live_sockets = LiveSockets(hints, sessions)
     log, leases = MongoLog(database), MongoLeases(database)
+    guarded_redis = GuardedRedis(settings.redis_url)
+    limiter = Limiter(
+        RedisBuckets(guarded_redis),
+        LocalBuckets(),
+        master_key=master_key,
+        unlimited=networks(settings.unlimited_networks),
+    )
     running = AsyncExitStack()
     try:
         await running.enter_async_context(hints.running())
@@ -175,9 +189,11 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             "exports": Exports(Sources(MongoRows(database), sync_store, log, tracks, imports), leases),
             "leases": leases,
             "live_sockets": live_sockets,
+            "limiter": limiter,
         }
     finally:
         await running.aclose()
         passwords.close()
+        await guarded_redis.aclose()
         await redis.aclose()
         await mongo.close()

@@ -70,6 +70,8 @@ class SessionList(Struct, frozen=True, kw_only=True):
 
 async def register(request: Request[Resources]) -> Response:
     body = await bodies.read(request, Registration, limit_bytes=LOGIN_LIMIT_BYTES)
+    limits = request.state["limits"]
+    await limits.require("register", body.email)
     pair = await request.state["logins"].register(
         email=body.email,
         password=body.password,
@@ -77,18 +79,21 @@ async def register(request: Request[Resources]) -> Response:
         origin=origin_of(request),
         key_thumbprint=await key_thumbprint_of(request),
     )
-    return bodies.respond(request, pair, status=201)
+    return bodies.respond(request, pair, status=201, headers=limits.remember(body.email))
 
 
 async def login(request: Request[Resources]) -> Response:
     body = await bodies.read(request, Login, limit_bytes=LOGIN_LIMIT_BYTES)
+    limits = request.state["limits"]
+    await limits.require("login", body.email)
     pair = await request.state["logins"].login(
         email=body.email,
         password=body.password,
         origin=origin_of(request),
         key_thumbprint=await key_thumbprint_of(request),
+        is_known_device=limits.knows(body.email),
     )
-    return bodies.respond(request, pair)
+    return bodies.respond(request, pair, headers=limits.remember(body.email))
 
 
 async def logout(request: Request[Resources], principal: Principal) -> Response:
@@ -151,7 +156,8 @@ OPERATIONS: tuple[Operation, ...] = (
         description=_BINDING,
         body=Registration,
         answers={201: TokenPair},
-        problems=("email_taken", "invalid_dpop_proof", "use_dpop_nonce", "too_many_requests", "unavailable"),
+        problems=("email_taken", "invalid_dpop_proof", "use_dpop_nonce", "unavailable"),
+        limits=("register",),
     ),
     Operation(
         method="POST",
@@ -167,9 +173,9 @@ OPERATIONS: tuple[Operation, ...] = (
             "mfa_required",
             "invalid_dpop_proof",
             "use_dpop_nonce",
-            "too_many_requests",
             "unavailable",
         ),
+        limits=("login",),
     ),
     Operation(
         method="POST",

@@ -238,6 +238,7 @@ OPERATIONS: tuple[Operation, ...] = (
             "decoder_busy",
             "unavailable",
         ),
+        limits=("imports", "upload_kib"),
     ),
     Operation(
         method="GET",
@@ -273,6 +274,7 @@ OPERATIONS: tuple[Operation, ...] = (
         body=ChunkBody,
         answers={201: ChunkAnswer, 200: ChunkAnswer},
         problems=("track_conflict", "tracks_full", "document_purged", "not_found", "unavailable"),
+        limits=("tracks", "upload_kib"),
     ),
     Operation(
         method="GET",

@@ -28,6 +28,7 @@ from fitness_api.oauth_answers import (
     client_of,
     form_of,
     in_oauths_words,
+    limits_refusal,
     require_grant,
     required,
     scopes_of,
@@ -274,6 +275,8 @@ OPERATIONS: tuple[Operation, ...] = (
         body=FORM,
         answers={200: TokenPair, **REFUSALS},
         problems=("unavailable",),
+        limits=("token",),
+        if_limited=limits_refusal,
     ),
     Operation(
         method="POST",
@@ -285,6 +288,8 @@ OPERATIONS: tuple[Operation, ...] = (
         body=FORM,
         answers={200: None, **REFUSALS},
         problems=("unavailable",),
+        limits=("token",),
+        if_limited=limits_refusal,
     ),
     Operation(
         method="POST",
@@ -296,6 +301,8 @@ OPERATIONS: tuple[Operation, ...] = (
         body=FORM,
         answers={200: Introspection, **REFUSALS},
         problems=("unavailable",),
+        limits=("token",),
+        if_limited=limits_refusal,
     ),
     Operation(
         method="GET",

@@ -178,6 +178,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         summary="Is the process alive?",
         description="Asks nothing of any other part: a database that is down is no reason to restart a gateway.",
         answers={200: Alive},
+        limits=(),  # a load balancer asks, from one address, and takes a refusal for an outage
     ),
     Operation(
         method="GET",
@@ -188,6 +189,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         description="Asks each part that it depends on, all at once, within two seconds.",
         answers={200: Ready},
         problems=("unavailable",),
+        limits=(),  # a load balancer asks, from one address, and takes a refusal for an outage
     ),
     Operation(
         method="GET",

@@ -125,6 +125,7 @@ OPERATIONS: tuple[Operation, ...] = (
         body=RoundTrip,
         answers={200: RoundTripAnswer},
         problems=("batch_too_large", "unknown_device", "unavailable"),
+        limits=("sync", "upload_kib"),
     ),
     Operation(
         method="GET",

@@ -32,6 +32,8 @@ def server_of(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> uvicor
         access_log=False,
         server_header=False,
         date_header=False,
+        # Whose word counts for a client's address is a setting of ours; uvicorn would take anybody's on this machine.
+        proxy_headers=False,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=DRAIN_WITHIN_S,

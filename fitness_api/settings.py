@@ -7,7 +7,8 @@ import binascii
 import re
 from base64 import b64decode
 from collections.abc import Mapping
-from typing import Annotated, Any
+from ipaddress import ip_network
+from typing import Annotated, Any, Literal
 
 from msgspec import DecodeError, Meta, Struct, ValidationError, convert, json
 from msgspec.structs import fields
@@ -65,6 +66,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     master_key: 32 bytes in base64; every other secret (refresh tokens, signing keys at rest, cursors) is derived from
     it, so all processes share it and none is restarted to rotate a signing key.
     app_redirect_uris: where our own apps may be answered when they send a user to our pages, with spaces between.
+    trusted_proxies, unlimited_networks: addresses and CIDR blocks, separated by commas.
     """
 
     mongo_url: Annotated[str, Meta(pattern=r"^mongodb(\+srv)?://.")]
@@ -79,6 +81,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     password_hashers: Annotated[int, Meta(ge=1, le=64)] = 2
     import_workers: Annotated[int, Meta(ge=1, le=64)] = 2
     oidc_providers: Annotated[tuple[OidcProvider, ...], Meta(max_length=16)] = ()
+    trusted_proxies: str = ""
+    proxy_header: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
+    unlimited_networks: str = ""
 
     def __repr__(self) -> str:
         shown = ("host", "port", "public_url", "mongo_database")
@@ -113,6 +118,12 @@ def from_environment(environ: Mapping[str, str]) -> Settings:
         raise SettingsInvalid(
             f"{PREFIX}MASTER_KEY has to be {MASTER_KEY_BYTES} bytes in base64 (openssl rand -base64 32)."
         )
+    for name in ("trusted_proxies", "unlimited_networks"):
+        for block in getattr(settings, name).split(","):
+            try:
+                _ = block.strip() and ip_network(block.strip())
+            except ValueError as error:
+                raise SettingsInvalid(f"{PREFIX}{name.upper()}: {error}.") from None
     return settings
 
 

@@ -96,6 +96,7 @@ class Logins:
         password: str,
         client_id: str = FIRST_PARTY,
         origin: Origin,
+        is_known_device: bool = False,
         key_thumbprint: str | None = None,
     ) -> TokenPair:
         """Raises InvalidCredentials, alike in time whether or not the address is known, MfaRequired, or PasswordHashersBusy."""
@@ -106,10 +107,11 @@ class Logins:
             address = ""  # nobody's, and read like any other
         known = await self._store.credentials(address)
         password_hash = None if known is None else known.password_hash
-        if not await self._passwords.verify(password_hash, password) or known is None or password_hash is None:
+        holds = await self._passwords.verify(password_hash, password, is_known_device=is_known_device)
+        if not holds or known is None or password_hash is None:
             raise InvalidCredentials
         if self._passwords.is_outdated(password_hash):
-            renewed = await self._passwords.hash(password)
+            renewed = await self._passwords.hash(password, is_known_device=is_known_device)
             await self._store.replace_password_hash(known.user_id, before=password_hash, after=renewed)
         return await self.admit(
             known.user_id, methods=(PASSWORD,), client_id=client_id, origin=origin, key_thumbprint=key_thumbprint

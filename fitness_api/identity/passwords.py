@@ -19,6 +19,8 @@ from fitness_api.identity.errors import PasswordHashersBusy
 MEMORY_KIB: Final = 46 * 1024
 # With 61 ms a check the last in line waits 2 s, which a person still takes for an answer.
 MAX_WAITING_PER_HASHER: Final = 32
+# Strangers fill half of the queue at most: a flood of wrong passwords leaves room for those who log in from where they did before.
+STRANGERS_WAITING_PER_HASHER: Final = 16
 RETRY_AFTER_S: Final = 2
 
 _SALT_BYTES: Final = 16
@@ -48,14 +50,17 @@ class Passwords:
         self._threads = ThreadPoolExecutor(max_workers=hashers, thread_name_prefix="password")
         self._admitted = 0
         self._max_admitted = hashers * (1 + MAX_WAITING_PER_HASHER)
+        self._max_strangers = hashers * (1 + STRANGERS_WAITING_PER_HASHER)
 
-    async def hash(self, password: str) -> str:
-        """Raises PasswordHashersBusy if too many wait."""
-        return await self._run(lambda: self._hasher.hash(password))
+    async def hash(self, password: str, *, is_known_device: bool = False) -> str:
+        """Raises PasswordHashersBusy if too many wait, for strangers sooner."""
+        return await self._run(lambda: self._hasher.hash(password), self._room(is_known_device))
 
-    async def verify(self, password_hash: str | None, password: str) -> bool:
-        """Without a hash it takes as long and is false. Raises PasswordHashersBusy if too many wait."""
-        return await self._run(lambda: self._matches(password_hash or _DUMMY, password)) and password_hash is not None
+    async def verify(self, password_hash: str | None, password: str, *, is_known_device: bool = False) -> bool:
+        """Without a hash it takes as long and is false. Raises PasswordHashersBusy if too many wait, for strangers sooner."""
+        room = self._room(is_known_device)
+        matches = await self._run(lambda: self._matches(password_hash or _DUMMY, password), room)
+        return matches and password_hash is not None
 
     def is_outdated(self, password_hash: str) -> bool:
         """Whether it was made with other parameters than new ones are."""
@@ -70,8 +75,11 @@ class Passwords:
         except (VerificationError, InvalidHashError):
             return False
 
-    async def _run(self, job: Callable[[], T]) -> T:
-        if self._admitted >= self._max_admitted:
+    def _room(self, is_known_device: bool) -> int:
+        return self._max_admitted if is_known_device else self._max_strangers
+
+    async def _run(self, job: Callable[[], T], room: int) -> T:
+        if self._admitted >= room:
             raise PasswordHashersBusy(retry_after_s=RETRY_AFTER_S)
         self._admitted += 1
         try:

@@ -26,7 +26,7 @@ class Buckets(Protocol):
     - A bucket that was never charged is full.
     - Either all charges of a call are granted, each between its `least` and its `wanted`, or
       nothing is taken from any: those that refuse then have a `retry_after_us`, and all have `granted` 0.
-    - In any time t a bucket grants no more than quota + rate × t, whoever asks at once.
+    - In any time t a bucket grants no more than quota + rate * t, whoever asks at once.
     - Raises BucketsUnavailable if they cannot be asked now. Whether anything was taken is not known then.
     """
 

@@ -1,7 +1,7 @@
 """The generic cell rate algorithm: one number a bucket, the instant at which it will be full again.
 
 A bucket of `quota` tokens in `window_us` gives its whole quota at once, and then one token every interval: never more than
-quota + rate × t in any time t. Source: ITU-T I.371 annex A, the virtual scheduling form.
+quota + rate * t in any time t. Source: ITU-T I.371 annex A, the virtual scheduling form.
 """
 
 from typing import NamedTuple

@@ -1,15 +1,16 @@
 """Counts what clients do against the policies: in Redis for all processes together, in this one while Redis is away.
 
-    limits = limiter.of(address, device_cookie, https=…)      # of one request
-    await limits.require("login", typed_address)               # raises RateLimited
+limits = limiter.of(address, device_cookie, https=…)      # of one request
+await limits.require("login", typed_address)               # raises RateLimited
 """
 
+import asyncio
 import hmac
 import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from fitness_api.limits import known_devices, policies
 from fitness_api.limits.addresses import Network, blocks_of, is_within
@@ -21,8 +22,8 @@ from fitness_api.limits.policies import FLOWS, Outcome, Policy
 
 # Tokens taken ahead are spent within this time or lost, so that none is given out on top of a bucket that is full again.
 LEASE_WITHIN_S: Final = 10.0
-# Some 200 bytes each; who falls out takes a new lease.
-MAX_LEASES: Final = 50_000
+# Leases, and refusals, some 300 bytes each; for what falls out Redis is asked again.
+MAX_KEPT: Final = 50_000
 
 _EVERYONE: Final = "everyone"
 
@@ -31,6 +32,16 @@ Wanted = tuple[str, Policy]
 
 # Asked one after another: who has used up his own quota does not use up everybody's as well.
 _ORDER: Final = (("client", "network"), ("account", "device"), ("everyone",))
+
+
+K = TypeVar("K")
+
+
+class _Refusal(NamedTuple):
+    cost: int
+    until_s: float
+    taken: Taken
+
 
 class _Lease(NamedTuple):
     tokens: int
@@ -61,6 +72,8 @@ class Limiter:
         self._now_s = now_s
         self._wall_clock_s = wall_clock_s
         self._leases: OrderedDict[tuple[str, str], _Lease] = OrderedDict()
+        self._leasing: dict[tuple[str, str], asyncio.Event] = {}
+        self._refusals: OrderedDict[tuple[str, str], _Refusal] = OrderedDict()
 
     def of(self, address: str, *, device_cookie: str = "", https: bool = True) -> "Limits":
         device = None
@@ -88,36 +101,62 @@ class Limiter:
         Nothing but a keyed digest of whom they are of leaves this process.
         """
         home = self._digest(home)
-        if all(policy.lease > 1 for _, policy in wanted):
-            # Each by itself: what is leased is counted loosely anyway.
-            return [await self._take_leased(home, self._digest(of), policy, cost) for of, policy in wanted]
         charges = [Charge(home, self._digest(of), policy.name, policy.rate, cost, cost) for of, policy in wanted]
-        return await self._take(charges, [policy for _, policy in wanted])
+        counted = [policy for _, policy in wanted]
+        if (refusals := self._known_refusals(charges, counted)) is not None:
+            return refusals
+        if all(policy.lease > 1 for policy in counted):
+            # Each by itself: what is leased is counted loosely anyway.
+            return [await self._take_leased(charge, policy) for charge, policy in zip(charges, counted, strict=True)]
+        return await self._take(charges, counted)
 
     def _digest(self, name: str) -> str:
         return hmac.digest(self._key, name.encode("utf-8", "surrogatepass"), "sha256")[:16].hex()
 
-    async def _take_leased(self, home: str, of: str, policy: Policy, cost: int) -> Outcome:
-        key = (of, policy.name)
-        now_s = self._now_s()
-        lease = self._leases.get(key)
-        if lease is not None and lease.tokens >= cost and now_s < lease.until_s:
-            self._keep(key, lease._replace(tokens=lease.tokens - cost))
-            return Outcome(policy, lease.taken._replace(remaining=lease.taken.remaining + lease.tokens - cost))
-        charge = Charge(home, of, policy.name, policy.rate, cost, max(cost, policy.lease))
-        [outcome] = await self._take([charge], [policy])
-        spare = outcome.taken.granted - cost
-        if spare >= 0:
-            # What another request of the same client left over here meanwhile is given up, never counted twice.
-            self._keep(key, _Lease(spare, now_s + LEASE_WITHIN_S, outcome.taken))
-            return Outcome(policy, outcome.taken._replace(remaining=outcome.taken.remaining + spare))
-        return outcome
+    def _known_refusals(self, charges: Sequence[Charge], counted: Sequence[Policy]) -> list[Outcome] | None:
+        """A bucket that refused goes on refusing until the instant that it named, whoever asks: so nobody needs to.
 
-    def _keep(self, key: tuple[str, str], lease: _Lease) -> None:
-        self._leases[key] = lease
-        self._leases.move_to_end(key)
-        if len(self._leases) > MAX_LEASES:
-            self._leases.popitem(last=False)
+        Whoever floods is refused at the cost of a look into a dictionary.
+        """
+        now_s = self._now_s()
+        for charge, policy in zip(charges, counted, strict=True):
+            key = (charge.subject, policy.name)
+            refusal = self._refusals.get(key)
+            if refusal is None or charge.least < refusal.cost:
+                continue
+            if (left_us := int((refusal.until_s - now_s) * 1_000_000)) > 0:
+                return [Outcome(policy, refusal.taken._replace(retry_after_us=left_us))]
+            del self._refusals[key]
+        return None
+
+    async def _take_leased(self, charge: Charge, policy: Policy) -> Outcome:
+        key, cost = (charge.subject, policy.name), charge.least
+        while True:
+            lease = self._leases.get(key)
+            if lease is not None and lease.tokens >= cost and self._now_s() < lease.until_s:
+                left = lease.tokens - cost
+                _keep(self._leases, key, lease._replace(tokens=left))
+                return Outcome(policy, lease.taken._replace(remaining=lease.taken.remaining + left))
+            if (under_way := self._leasing.get(key)) is None:
+                return await self._lease(key, charge, policy)
+            # One at a time: leases that are taken at once would replace one another, and be lost.
+            await under_way.wait()
+            if (refusals := self._known_refusals([charge], [policy])) is not None:
+                return refusals[0]
+
+    async def _lease(self, key: tuple[str, str], charge: Charge, policy: Policy) -> Outcome:
+        cost = charge.least
+        done = self._leasing[key] = asyncio.Event()
+        try:
+            [outcome] = await self._take([charge._replace(wanted=max(cost, policy.lease))], [policy])
+        finally:
+            del self._leasing[key]
+            done.set()
+        spare = outcome.taken.granted - cost
+        if spare < 0:
+            return outcome
+        _keep(self._leases, key, _Lease(spare, self._now_s() + LEASE_WITHIN_S, outcome.taken))
+        return Outcome(policy, outcome.taken._replace(remaining=outcome.taken.remaining + spare))
 
     async def _take(self, charges: Sequence[Charge], counted: Sequence[Policy]) -> list[Outcome]:
         try:
@@ -126,8 +165,20 @@ class Limiter:
             if any(policy.without_redis == "refuse" for policy in counted):
                 raise LimitsUnavailable from None
             here = [charge._replace(rate=policy.rate_here) for charge, policy in zip(charges, counted, strict=True)]
-            taken = await self._local.take(here)
+            return [Outcome(policy, one) for policy, one in zip(counted, await self._local.take(here), strict=True)]
+        for charge, policy, one in zip(charges, counted, taken, strict=True):
+            if one.retry_after_us:
+                until_s = self._now_s() + one.retry_after_us / 1_000_000
+                _keep(self._refusals, (charge.subject, policy.name), _Refusal(charge.least, until_s, one))
         return [Outcome(policy, one) for policy, one in zip(counted, taken, strict=True)]
+
+
+def _keep(kept: OrderedDict[tuple[str, str], K], key: tuple[str, str], value: K) -> None:
+    """The latest used ones, MAX_KEPT at most."""
+    kept[key] = value
+    kept.move_to_end(key)
+    if len(kept) > MAX_KEPT:
+        kept.popitem(last=False)
 
 
 class Limits:
@@ -169,9 +220,15 @@ class Limits:
             if wanted:
                 await self._take(self._blocks.network if "network" in group else wanted[0][0], wanted, cost)
 
-    def remember(self, subject: str) -> tuple[str, str]:
+    def knows(self, subject: str) -> bool:
+        """Whether this device has logged in to the account of this address before."""
+        return self._is_known(subject.strip().casefold())
+
+    def remember(self, subject: str) -> dict[str, str]:
         """Return the header by which this device is known again as one that logged in to the account of this address."""
-        return "Set-Cookie", self._limiter.cookie(subject.strip().casefold(), https=self._https)
+        if self.knows(subject):
+            return {}
+        return {"Set-Cookie": self._limiter.cookie(subject.strip().casefold(), https=self._https)}
 
     def headers(self) -> dict[str, str]:
         return policies.headers(self.outcomes)
@@ -180,9 +237,7 @@ class Limits:
         """Before the account is known, any device that logged in to one counts by itself; then only the account's own."""
         if self._device is None:
             return False
-        return typed is None or hmac.compare_digest(
-            self._device.subject_digest, self._limiter.subject_digest(typed)
-        )
+        return typed is None or hmac.compare_digest(self._device.subject_digest, self._limiter.subject_digest(typed))
 
     def _counted_as(self, by: str, typed: str | None, *, is_known: bool) -> str | None:
         """Return the name of the bucket's owner; None: this policy does not count this request."""

@@ -123,6 +123,7 @@ class Gateway(Server):
                 # One and the same for all: it is in the tokens, and a device goes from one gateway to the other.
                 "public_url": "http://api.test",
                 "password_hashers": "1",
+                "unlimited_networks": "127.0.0.0/8",
                 "port": str(port),
             }
         )

@@ -138,6 +138,7 @@ async def opened(mongo_url: str, redis_url: str, database: str) -> AsyncIterator
         mongo_database=database,
         master_key=b64encode(MASTER_KEY).decode(),
         public_url=PUBLIC_URL,
+        unlimited_networks="127.0.0.0/8",
     )
     application = app.build(settings, resources.open_resources)
     state: dict[str, Any] = {}

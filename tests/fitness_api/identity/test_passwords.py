@@ -7,7 +7,7 @@ from argon2.low_level import Type
 
 from fitness_api.identity import passwords as module
 from fitness_api.identity.errors import PasswordHashersBusy
-from fitness_api.identity.passwords import MAX_WAITING_PER_HASHER, Passwords
+from fitness_api.identity.passwords import MAX_WAITING_PER_HASHER, STRANGERS_WAITING_PER_HASHER, Passwords
 
 
 @pytest.fixture
@@ -47,19 +47,29 @@ async def test_hashes_of_other_parameters_are_outdated_and_still_hold(passwords:
 
 async def test_beyond_the_queue_callers_are_turned_away_at_once(one: Passwords) -> None:
     room = 1 + MAX_WAITING_PER_HASHER
-    waiting = [asyncio.create_task(one.verify(None, "x")) for _ in range(room)]
+    waiting = [asyncio.create_task(one.verify(None, "x", is_known_device=True)) for _ in range(room)]
     await asyncio.sleep(0)
     with pytest.raises(PasswordHashersBusy) as error:
-        await one.verify(None, "x")
+        await one.verify(None, "x", is_known_device=True)
     assert error.value.retry_after_s >= 1
     with pytest.raises(PasswordHashersBusy):
-        await one.hash("x")
+        await one.hash("x", is_known_device=True)
     assert await asyncio.gather(*waiting) == [False] * room
     assert not await one.verify(None, "x")
 
 
+async def test_a_flood_of_strangers_leaves_room_for_known_devices(one: Passwords) -> None:
+    strangers = [asyncio.create_task(one.verify(None, "x")) for _ in range(10 * MAX_WAITING_PER_HASHER)]
+    await asyncio.sleep(0)
+    assert one._admitted == 1 + STRANGERS_WAITING_PER_HASHER
+    assert not await one.verify(None, "x", is_known_device=True)
+    refused = [one for one in await asyncio.gather(*strangers, return_exceptions=True) if one is not False]
+    assert len(refused) == 10 * MAX_WAITING_PER_HASHER - 1 - STRANGERS_WAITING_PER_HASHER
+    assert all(isinstance(one, PasswordHashersBusy) for one in refused)
+
+
 async def test_those_who_leave_the_queue_make_room(one: Passwords) -> None:
-    waiting = [asyncio.create_task(one.verify(None, "x")) for _ in range(1 + MAX_WAITING_PER_HASHER)]
+    waiting = [asyncio.create_task(one.verify(None, "x")) for _ in range(1 + STRANGERS_WAITING_PER_HASHER)]
     await asyncio.sleep(0)
     for task in waiting:
         task.cancel()

@@ -114,9 +114,9 @@ class CountingPasswords(Passwords):
         super().__init__(hashers=1)
         self.checked: list[str | None] = []
 
-    async def verify(self, password_hash: str | None, password: str) -> bool:
+    async def verify(self, password_hash: str | None, password: str, *, is_known_device: bool = False) -> bool:
         self.checked.append(password_hash)
-        return await super().verify(password_hash, password)
+        return await super().verify(password_hash, password, is_known_device=is_known_device)
 
 
 async def test_an_unknown_address_is_refused_as_a_wrong_password_is_and_costs_a_check(
