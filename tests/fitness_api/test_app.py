@@ -100,6 +100,7 @@ def own_settings(database: AsyncDatabase[Json], mongo_url: str, redis_url: str) 
         master_key=b64encode(b"e" * 32).decode(),
         public_url="http://api.test",
         password_hashers=1,
+        unlimited_networks="127.0.0.0/8",
     )
 
 
