@@ -1,7 +1,7 @@
 """Buckets that all processes share, in Redis or Valkey: one script a call, by the server's own clock.
 
-A bucket is `limits:{h<partition>}:<name>:<subject>`, the instant at which it will be full, and goes when it is. Redis may lose them: a
-lost bucket is a full one.
+A bucket is `limits:{h<partition>}:<name>:<subject>`, the instant at which it will be full, and goes ten seconds after that: a server's
+clock may be set back a little. Redis may lose them: a lost bucket is a full one.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ for i, key in ipairs(KEYS) do
   if refused then
     out[i] = {0, out[i][2] + out[i][1], out[i][3], used[i]}
   else
-    redis.call('SET', key, string.format('%.0f', now + out[i][4]), 'PX', math.ceil(out[i][4] / 1000) + 1)
+    redis.call('SET', key, string.format('%.0f', now + out[i][4]), 'PX', math.ceil(out[i][4] / 1000) + 10000)
   end
 end
 return out

@@ -128,11 +128,11 @@ async def test_processes_share_one_clock_and_one_count(redis_url: str) -> None:
             await process.aclose()
 
 
-async def test_a_bucket_goes_when_it_is_full(guarded: GuardedRedis, redis: Redis) -> None:
+async def test_a_bucket_goes_once_it_is_full(guarded: GuardedRedis, redis: Redis) -> None:
     one = charge("login:client", 5)
     await RedisBuckets(guarded).take([one])
     [key] = [key async for key in redis.scan_iter(match=f"limits:*:{one.subject}", count=1000)]
-    assert 0 < await redis.pttl(key) <= 1_001
+    assert 0 < await redis.pttl(key) <= 11_000
 
 
 async def test_on_a_cluster_each_call_goes_to_one_node(cluster: tuple[Server, Server]) -> None:  # noqa: F811
