@@ -16,6 +16,7 @@ from fitness_api.identity.authorization.device_grants import Approval
 from fitness_api.identity.errors import AccountDeleted, EmailUnverified, FirstPartyOnly, IdentityError
 from fitness_api.identity.scopes import FIRST_PARTY, PAGES
 from fitness_api.identity.sessions import TokenPair
+from fitness_api.limits.errors import LimitsError
 from fitness_api.pages import browser
 from fitness_api.pages.markup import join, markup
 from fitness_api.resources import Resources
@@ -54,7 +55,7 @@ def page(handler: Handler) -> Handler:
     async def shown(request: Request[Resources]) -> Response:
         try:
             return await handler(request)
-        except (ApiError, IdentityError) as error:
+        except (ApiError, IdentityError, LimitsError) as error:
             problem = problems.problem_of(error)
             said = str(error) if problem.status < 500 else problem.meaning
             headers = {name: text for name, text in problems.headers(problem, error).items() if name == "Retry-After"}

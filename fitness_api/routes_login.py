@@ -33,18 +33,24 @@ async def log_in(request: Request[Resources]) -> Response:
     form = await pages.read_form(request)
     way_back = browser_logins.way_back(form.get("next", ""))
     email = form.get("email", "")
+    limits = request.state["limits"]
+    await limits.require("login", email)
     try:
         pair = await request.state["logins"].login(
             email=email[: MAX_EMAIL + 1],
             password=form.get("password", "")[: MAX_PASSWORD + 1],
             client_id=PAGES,
             origin=origin_of(request),
+            is_known_device=limits.knows(email),
         )
     except InvalidCredentials:
         return _login(request, way_back, email=email, error="The address or the password is wrong.")
     except MfaRequired as required:
         return browser_logins.put_off(request, required.mfa_token, way_back, max_age_s=PENDING_MS // 1_000)
-    return browser_logins.begin(request, pair, way_back)
+    response = browser_logins.begin(request, pair, way_back)
+    for name, cookie in limits.remember(email).items():
+        response.headers.append(name, cookie)
+    return response
 
 
 @browser_logins.page
