@@ -24,6 +24,8 @@ from fitness_api import (
     routes_authorize,
     routes_clients,
     routes_device_login,
+    routes_enrolment,
+    routes_factors,
     routes_export,
     routes_imports,
     routes_live,
@@ -58,6 +60,8 @@ from fitness_api.settings import Settings
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
     *routes_auth.OPERATIONS,
+    *routes_factors.OPERATIONS,
+    *routes_enrolment.OPERATIONS,
     *routes_oauth.OPERATIONS,
     *routes_clients.OPERATIONS,
     *routes_authorize.OPERATIONS,
@@ -160,6 +164,7 @@ async def _serve(operation: Operation, request: Request[Resources]) -> Response:
             raise InsufficientScope(operation.scope)
         if operation.recent_login:
             sessions.require_recent_login(principal)
+            await request.state["logins"].require_second_factor(principal)
     try:
         await _count(operation, request, None if principal is None else principal.user_id)
     except LimitsError as refused:

@@ -199,7 +199,8 @@ MFA_REQUIRED: Final = Problem(
     code="mfa_required",
     title="A second factor is needed",
     meaning="What was sent holds, and the account has a second factor, which is to be shown as well.",
-    remedy="Let the user choose one of `ways`, and send it with `mfa_token` to `/v1/auth/mfa` within five minutes.",
+    remedy="Let the user choose one of `ways`, and send it with `mfa_token` to `/v1/auth/mfa` within five minutes. What to ask a passkey, "
+    "`/v1/auth/mfa/options` says.",
     members={"mfa_token": "mfa_token", "ways": "ways"},
 )
 SECOND_FACTOR_REFUSED: Final = Problem(
@@ -272,7 +273,8 @@ REAUTHENTICATION_REQUIRED: Final = Problem(
     status=401,
     code="reauthentication_required",
     title="A recent login is needed",
-    meaning="The token is valid, and its login is too long ago for what cannot be taken back. Refreshing does not make it recent.",
+    meaning="The token is valid, and its login is too long ago for what cannot be taken back, or did not show the second factor that the "
+    "account has. Refreshing changes neither.",
     remedy="Let the user log in again and send the request with the new token. `max_age_s` is how old a login may be.",
     members={"max_age_s": "max_age_s"},
 )
@@ -288,7 +290,7 @@ INVALID_GRANT: Final = Problem(
     status=400,
     code="invalid_grant",
     title="The grant does not hold",
-    meaning="A refresh token that is expired, revoked, or was replaced by a later one.",
+    meaning="A refresh token that is expired, revoked, or was replaced by a later one; an `mfa_token` that is expired or spent.",
     remedy="Sign in again.",
 )
 INVALID_SCOPE: Final = Problem(

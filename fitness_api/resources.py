@@ -26,8 +26,13 @@ from fitness_api.identity.authorization.registrations import Registrations
 from fitness_api.identity.devices import Devices
 from fitness_api.identity.dpop_replays_redis import RedisReplays
 from fitness_api.identity.erasure_store_mongo import MongoErasureStore
+from fitness_api.identity.factors import passkeys
+from fitness_api.identity.factors.completion import Completion
+from fitness_api.identity.factors.enrolment import Enrolment
+from fitness_api.identity.factors.proofs import Proofs
+from fitness_api.identity.factors.store_mongo import MongoFactorStore
 from fitness_api.identity.key_ring import KeyRing
-from fitness_api.identity.logins import Logins, no_second_factors
+from fitness_api.identity.logins import Logins
 from fitness_api.identity.passwords import Passwords
 from fitness_api.identity.possession import Possession
 from fitness_api.identity.revocations import Revocations
@@ -88,6 +93,9 @@ class Resources(TypedDict):
     codes: Codes
     introspection: Introspection
     device_grants: DeviceGrants
+    proofs: Proofs
+    completion: Completion
+    enrolment: Enrolment
     devices: Devices
     tracks: TrackStore
     track_reads: asyncio.Semaphore
@@ -140,7 +148,18 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         possession=possession,
         on_end=on_end,
     )
-    logins = Logins(accounts, passwords, sessions, single_use, audit, second_factors=no_second_factors)
+    factors = MongoFactorStore(database)
+    party = passkeys.party(
+        settings.public_url,
+        name=settings.service_name,
+        rp_id=settings.passkey_rp_id,
+        origins=settings.passkey_origins.split(),
+    )
+    proofs = Proofs(factors, single_use, party, master_key=master_key)
+    logins = Logins(accounts, passwords, sessions, single_use, audit, second_factors=proofs.ways)
+    enrolment = Enrolment(
+        factors, single_use, audit, party, master_key=master_key, has_other_way_in=accounts.has_password
+    )
     live_sockets = LiveSockets(hints, sessions)
     log, leases = MongoLog(database), MongoLeases(database)
     guarded_redis = GuardedRedis(settings.redis_url)
@@ -178,6 +197,9 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             "introspection": Introspection(sessions, accounts, master_key=master_key),
             "codes": Codes(single_use, sessions, accounts, audit),
             "device_grants": DeviceGrants(MongoDeviceStore(database), sessions, accounts, audit, master_key=master_key),
+            "proofs": proofs,
+            "completion": Completion(logins, proofs, single_use, audit),
+            "enrolment": enrolment,
             "devices": Devices(accounts, sync_store),
             "tracks": tracks,
             "track_reads": asyncio.Semaphore(TRACK_READS),

@@ -67,12 +67,17 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     it, so all processes share it and none is restarted to rotate a signing key.
     app_redirect_uris: where our own apps may be answered when they send a user to our pages, with spaces between.
     trusted_proxies, unlimited_networks: addresses and CIDR blocks, separated by commas.
+    service_name: what authenticator apps and passkeys call us. passkey_rp_id: the domain that passkeys are bound to, the public
+    URL's host if left out. passkey_origins: where else than there they are used, with spaces between.
     """
 
     mongo_url: Annotated[str, Meta(pattern=r"^mongodb(\+srv)?://.")]
     redis_url: Annotated[str, Meta(pattern="^(rediss?|unix)://.")]
     master_key: str
     public_url: Annotated[str, Meta(pattern="^https?://.")] = "http://127.0.0.1:8080"
+    service_name: Annotated[str, Meta(min_length=1, max_length=64)] = "Fitness"
+    passkey_rp_id: Annotated[str, Meta(pattern=r"^([a-z0-9-]+(\.[a-z0-9-]+)*)?$")] = ""
+    passkey_origins: Annotated[str, Meta(pattern=r"^((https?://|android:apk-key-hash:)[^\s/]+( |$))*$")] = ""
     mongo_database: Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,37}$")] = "fitness"
     mongo_pool_size: Annotated[int, Meta(ge=1, le=1000)] = 100
     app_redirect_uris: str = ""

@@ -16,6 +16,13 @@ Kind = Literal[
     "code_replayed",
     "service_scopes_granted",
     "service_scopes_withdrawn",
+    "mfa_failed",
+    "totp_added",
+    "totp_removed",
+    "passkey_added",
+    "passkey_removed",
+    "recovery_codes_renewed",
+    "recovery_code_used",
 ]
 
 

@@ -11,7 +11,7 @@ IdentityError
   ├─ InvalidCredentials   the address and the password do not belong together, or nobody has that address
   ├─ PasswordHashersBusy  more passwords wait to be checked than can be in good time; nothing was checked
   ├─ AccountDeleted       the account was erased; nothing of it comes back
-  ├─ ReauthenticationRequired   the login is too long ago for what is asked
+  ├─ ReauthenticationRequired   the login is too long ago for what is asked, or showed no second factor where there is one
   ├─ MfaRequired          the first factor holds, and the account has a second one
   ├─ EmailUnverified      what is asked for needs an account whose address was verified
   ├─ FirstPartyOnly       asked by another app than our own
@@ -105,8 +105,9 @@ class AccountDeleted(IdentityError):
 class ReauthenticationRequired(IdentityError):
     error = "insufficient_user_authentication"  # RFC 9470 section 3
 
-    def __init__(self, *, max_age_s: int) -> None:
-        super().__init__(f"This needs a login of the last {max_age_s // 60} minutes.")
+    def __init__(self, *, max_age_s: int, second_factor: bool = False) -> None:
+        how = " by which the second factor was shown" if second_factor else ""
+        super().__init__(f"This needs a login of the last {max_age_s // 60} minutes{how}.")
         self.max_age_s = max_age_s
 
 

@@ -10,14 +10,21 @@ from msgspec import Struct, json
 
 from fitness_api.errors import InvalidBody
 from fitness_api.identity import accounts, single_use
+from fitness_api.identity.access_tokens import Principal
 from fitness_api.identity.accounts import Account
 from fitness_api.identity.audit import Origin
 from fitness_api.identity.audit_log import AuditLog
-from fitness_api.identity.errors import EmailTaken, GrantInvalid, InvalidCredentials, MfaRequired
+from fitness_api.identity.errors import (
+    EmailTaken,
+    GrantInvalid,
+    InvalidCredentials,
+    MfaRequired,
+    ReauthenticationRequired,
+)
 from fitness_api.identity.key_ring import wall_clock_ms
 from fitness_api.identity.passwords import Passwords
 from fitness_api.identity.scopes import FIRST_PARTY, PAGES, USER_SCOPES
-from fitness_api.identity.sessions import Sessions, TokenPair
+from fitness_api.identity.sessions import RECENT_LOGIN_S, Sessions, TokenPair
 from fitness_api.identity.single_use import Artefact, SingleUse
 from fitness_api.identity.store import Store
 
@@ -165,6 +172,11 @@ class Logins:
             origin=origin,
             key_thumbprint=pending.key_thumbprint,
         )
+
+    async def require_second_factor(self, principal: Principal) -> None:
+        """Raises ReauthenticationRequired if the account has a second factor and this login did not show one."""
+        if MULTIPLE not in principal.methods and await self._second_factors(principal.user_id):
+            raise ReauthenticationRequired(max_age_s=RECENT_LOGIN_S, second_factor=True)
 
     async def _put_off(self, pending: Pending) -> str:
         token = single_use.secret()

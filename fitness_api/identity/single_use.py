@@ -50,6 +50,10 @@ class SingleUse(Protocol):
         """Write down, for who presents it again, what came of a redeemed one."""
         ...
 
+    async def miss(self, kind: str, digest: bytes) -> int:
+        """Count what was shown with it and did not hold; return how often that was, however many call at the same time."""
+        ...
+
     async def cancel(self, user_id: str, kinds: Collection[str]) -> None:
         """Remove the account's artefacts of these kinds, redeemed or not."""
         ...

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from bson.codec_options import CodecOptions
-from pymongo import ReadPreference
+from pymongo import ReadPreference, ReturnDocument
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.read_concern import ReadConcern
@@ -67,6 +67,13 @@ class MongoSingleUse:
     async def annotate(self, kind: str, digest: bytes, note: bytes) -> None:
         with translated():
             await self._artefacts.update_one({"_id": _name(kind, digest)}, {"$set": {"note": note}})
+
+    async def miss(self, kind: str, digest: bytes) -> int:
+        with translated():
+            found = await self._artefacts.find_one_and_update(
+                {"_id": _name(kind, digest)}, {"$inc": {"misses": 1}}, return_document=ReturnDocument.AFTER
+            )
+        return 0 if found is None else int(found["misses"])
 
     async def cancel(self, user_id: str, kinds: Collection[str]) -> None:
         with translated():

@@ -141,6 +141,11 @@ class MongoStore:
             return None  # Without a hash it is a gravestone, whose address is about to be freed.
         return Credentials(email["user_id"], account["password_hash"])
 
+    async def has_password(self, user_id: str) -> bool:
+        with translated():
+            found = await self._accounts.find_one(user(user_id), {"password_hash": 1})
+        return found is not None and found.get("password_hash") is not None
+
     async def replace_password_hash(self, user_id: str, *, before: str, after: str) -> None:
         with translated():
             await self._accounts.update_one(

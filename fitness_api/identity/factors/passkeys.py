@@ -7,7 +7,9 @@ The `webauthn` library checks signatures; what it does not look at is checked he
 import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Sequence
+from ipaddress import ip_address
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import webauthn
@@ -32,6 +34,8 @@ MAX_NAME: Final = 64
 MAX_CREDENTIAL_ID_BYTES: Final = 1023
 # An RSA key and a credential id of full length need some 2 KB.
 MAX_AUTHENTICATOR_DATA_BYTES: Final = 4 * 1024
+
+_PORTS: Final = {"http": 80, "https": 443}
 
 _HEAD_BYTES: Final = 37  # hash of the rp id, flags, signature count: WebAuthn section 6.1
 _USER_VERIFIED: Final = 1 << 2
@@ -93,7 +97,7 @@ class Parameters(Struct, frozen=True, kw_only=True):
 class Descriptor(Struct, frozen=True, kw_only=True):
     type: Literal["public-key"] = "public-key"
     id: str
-    transports: tuple[str, ...] = ()
+    transports: tuple[str, ...]
 
 
 class Selection(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -108,10 +112,10 @@ class CreationOptions(Struct, frozen=True, kw_only=True, rename="camel"):
     rp: RelyingParty
     user: User
     challenge: str
-    pub_key_cred_params: tuple[Parameters, ...] = tuple(Parameters(alg=int(alg)) for alg in ALGORITHMS)
+    pub_key_cred_params: tuple[Parameters, ...]
     timeout: int = TIMEOUT_MS
-    exclude_credentials: tuple[Descriptor, ...] = ()
-    authenticator_selection: Selection = Selection()
+    exclude_credentials: tuple[Descriptor, ...]
+    authenticator_selection: Selection
     attestation: Literal["none"] = "none"
 
 
@@ -121,14 +125,14 @@ class RequestOptions(Struct, frozen=True, kw_only=True, rename="camel"):
     challenge: str
     timeout: int = TIMEOUT_MS
     rp_id: str
-    allow_credentials: tuple[Descriptor, ...] = ()
+    allow_credentials: tuple[Descriptor, ...]
     user_verification: Literal["required"] = "required"
 
 
 class AttestationResponse(Struct, frozen=True, kw_only=True):
     clientDataJSON: Base64url  # noqa: N815  WebAuthn's own names
     attestationObject: Base64url  # noqa: N815
-    transports: Annotated[tuple[str, ...], Meta(max_length=16)] = ()
+    transports: Annotated[tuple[str, ...], Meta(max_length=16)] | None = None
 
 
 class AssertionResponse(Struct, frozen=True, kw_only=True):
@@ -165,6 +169,20 @@ class _ClientData(Struct, rename="camel"):
 _client_data: Final = json.Decoder(_ClientData)
 
 
+def party(public_url: str, *, name: str, rp_id: str, origins: Iterable[str]) -> Party:
+    """Return us as the settings have it; without an `rp_id`, the host of the public URL.
+
+    Browsers make no passkeys for an address, so that one stands for localhost, where a developer's browser then goes.
+    """
+    url = urlsplit(public_url)
+    host = url.hostname or ""
+    own = [_origin(url.scheme, host, url.port)]
+    if _is_address(host):
+        host = "localhost"
+        own.append(_origin(url.scheme, host, url.port))
+    return Party(rp_id=rp_id or host, name=name, origins=(*own, *origins))
+
+
 def creation_options(
     party: Party, *, challenge: str, user_id: str, email: str, display_name: str | None, known: Iterable[Passkey]
 ) -> CreationOptions:
@@ -172,9 +190,11 @@ def creation_options(
     return CreationOptions(
         rp=RelyingParty(id=party.rp_id, name=party.name),
         # The handle comes back at a login and says whose it is; it must not tell who that is.
-        user=User(id=_encoded(UUID(user_id).bytes), name=email, display_name=display_name or email),
+        user=User(id=encoded(UUID(user_id).bytes), name=email, display_name=display_name or email),
         challenge=challenge,
+        pub_key_cred_params=tuple(Parameters(alg=int(alg)) for alg in ALGORITHMS),
         exclude_credentials=_descriptors(known),
+        authenticator_selection=Selection(),
     )
 
 
@@ -231,7 +251,7 @@ def register(
         sign_count=verified.sign_count,
         synced=verified.credential_device_type.value == "multi_device",
         backed_up=verified.credential_backed_up,
-        transports=tuple(transport for transport in _TRANSPORTS if transport in credential.response.transports),
+        transports=tuple(transport for transport in _TRANSPORTS if transport in (credential.response.transports or ())),
         aaguid=verified.aaguid,
         name=name,
         created_at_ms=now_ms,
@@ -299,11 +319,25 @@ def _require_plain_data(data: bytes) -> None:
         raise PasskeyRefused
 
 
+def _origin(scheme: str, host: str, port: int | None) -> str:
+    """As browsers write it: RFC 6454 section 6.2."""
+    shown = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{shown}" + ("" if port in {None, _PORTS.get(scheme)} else f":{port}")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def _descriptors(passkeys: Iterable[Passkey]) -> tuple[Descriptor, ...]:
-    return tuple(Descriptor(id=_encoded(known.credential_id), transports=known.transports) for known in passkeys)
+    return tuple(Descriptor(id=encoded(known.credential_id), transports=known.transports) for known in passkeys)
 
 
-def _encoded(raw: bytes) -> str:
+def encoded(raw: bytes) -> str:
     return urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
 
 
