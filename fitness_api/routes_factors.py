@@ -13,6 +13,7 @@ from fitness_api.identity.factors.passkeys import Assertion, RequestOptions
 from fitness_api.identity.sessions import TokenPair
 from fitness_api.operation import Operation
 from fitness_api.origins import origin_of
+from fitness_api.proofs import key_thumbprint_of
 from fitness_api.resources import Resources
 
 # The largest answer of an authenticator: an RSA key and a long credential id, in base64url.
@@ -41,7 +42,9 @@ class PasskeyLogin(Struct, frozen=True, kw_only=True):
 
 async def complete(request: Request[Resources]) -> Response:
     body = await bodies.read(request, MfaAnswer, limit_bytes=PASSKEY_LIMIT_BYTES)
-    pair = await request.state["completion"].complete(body.mfa_token, _shown(body), origin=origin_of(request))
+    pair = await request.state["completion"].complete(
+        body.mfa_token, _shown(body), origin=origin_of(request), key_thumbprint=await key_thumbprint_of(request)
+    )
     return bodies.respond(request, pair)
 
 
@@ -56,7 +59,9 @@ async def passkey_login_options(request: Request[Resources]) -> Response:
 
 async def passkey_login(request: Request[Resources]) -> Response:
     body = await bodies.read(request, PasskeyLogin, limit_bytes=PASSKEY_LIMIT_BYTES)
-    pair = await request.state["completion"].passkey_login(body.credential, origin=origin_of(request))
+    pair = await request.state["completion"].passkey_login(
+        body.credential, origin=origin_of(request), key_thumbprint=await key_thumbprint_of(request)
+    )
     return bodies.respond(request, pair)
 
 
@@ -82,11 +87,20 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="Complete a login by a second factor",
         description=(
             "With the `mfa_token` of an answer `mfa_required`, which holds for five minutes and one login. The fifth answer that does "
-            "not hold ends it. A passkey's options come from `/v1/auth/mfa/options`."
+            "not hold ends it. A passkey's options come from `/v1/auth/mfa/options`. A login that was begun with a proof in the DPoP header "
+            "(RFC 9449) is completed with a new one of the same key."
         ),
         body=MfaAnswer,
         answers={200: TokenPair},
-        problems=("invalid_grant", "second_factor_refused", "passkey_refused", "too_many_requests", "unavailable"),
+        problems=(
+            "invalid_grant",
+            "second_factor_refused",
+            "passkey_refused",
+            "invalid_dpop_proof",
+            "use_dpop_nonce",
+            "too_many_requests",
+            "unavailable",
+        ),
     ),
     Operation(
         method="POST",
@@ -115,9 +129,10 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=passkey_login,
         tag="Second factors",
         summary="Log in by a passkey",
-        description="It verified its user, by finger, face or code, so that no second factor is asked for.",
+        description="It verified its user, by finger, face or code, so that no second factor is asked for. With a proof in the DPoP "
+        "header the tokens are bound to its key.",
         body=PasskeyLogin,
         answers={200: TokenPair},
-        problems=("passkey_refused", "unavailable"),
+        problems=("passkey_refused", "invalid_dpop_proof", "use_dpop_nonce", "unavailable"),
     ),
 )

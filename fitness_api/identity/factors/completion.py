@@ -13,6 +13,7 @@ from fitness_api.identity.factors.passkeys import Assertion, RequestOptions
 from fitness_api.identity.factors.proofs import Proofs
 from fitness_api.identity.key_ring import wall_clock_ms
 from fitness_api.identity.logins import MULTIPLE, PENDING_KIND, Logins, Pending
+from fitness_api.identity.scopes import FIRST_PARTY
 from fitness_api.identity.sessions import TokenPair
 from fitness_api.identity.single_use import SingleUse
 
@@ -55,16 +56,22 @@ class Completion:
         return await self._proofs.passkey_options((await self._logins.pending(mfa_token)).user_id)
 
     async def complete(
-        self, mfa_token: str, shown: Shown, *, origin: Origin, key_thumbprint: str | None = None
+        self,
+        mfa_token: str,
+        shown: Shown,
+        *,
+        client_id: str = FIRST_PARTY,
+        origin: Origin,
+        key_thumbprint: str | None = None,
     ) -> TokenPair:
         """Begin the session that the token stands for. MAX_MISSES that do not hold end it.
 
         Raises SecondFactorRefused, PasskeyRefused, TooManyGuesses; GrantInvalid if the token does not hold (any more), or not for
-        the key of this thumbprint.
+        this client and the key of this thumbprint.
         """
         pending = await self._logins.pending(mfa_token)
-        if pending.key_thumbprint != key_thumbprint:
-            raise GrantInvalid("The login was begun with another key.")
+        if (pending.client_id, pending.key_thumbprint) != (client_id, key_thumbprint):
+            raise GrantInvalid("The login was begun by another client, or with another key.")
         try:
             method = await self._prove(pending, shown)
         except (SecondFactorRefused, PasskeyRefused):
@@ -75,12 +82,21 @@ class Completion:
         return await self._logins.complete(mfa_token, method, origin=origin)
 
     async def passkey_login(
-        self, assertion: Assertion, *, origin: Origin, key_thumbprint: str | None = None
+        self,
+        assertion: Assertion,
+        *,
+        client_id: str = FIRST_PARTY,
+        origin: Origin,
+        key_thumbprint: str | None = None,
     ) -> TokenPair:
         """Begin a session of whose passkey this is. Raises PasskeyRefused."""
         proved = await self._proofs.login(assertion)
         return await self._logins.admit(
-            proved.user_id, methods=(*proved.methods, MULTIPLE), origin=origin, key_thumbprint=key_thumbprint
+            proved.user_id,
+            methods=(*proved.methods, MULTIPLE),
+            client_id=client_id,
+            origin=origin,
+            key_thumbprint=key_thumbprint,
         )
 
     async def _prove(self, pending: Pending, shown: Shown) -> str:

@@ -53,6 +53,15 @@ async def test_it_can_be_read_until_it_is_redeemed(artefacts: MongoSingleUse) ->
     assert await artefacts.read("reset", digest, now_ms=NOW_MS) is None
 
 
+async def test_misses_are_counted_whoever_counts_at_the_same_time(artefacts: MongoSingleUse) -> None:
+    digest = single_use.digest_of("a")
+    await artefacts.add(artefact("a"))
+    counts = await asyncio.gather(*(artefacts.miss("reset", digest) for _ in range(20)))
+    assert sorted(counts) == list(range(1, 21))
+    assert await artefacts.miss("reset", single_use.digest_of("b")) == 0
+    assert isinstance(await artefacts.use("reset", digest, now_ms=NOW_MS), Artefact)
+
+
 async def test_another_kind_another_secret_and_an_expired_one_are_none(artefacts: MongoSingleUse) -> None:
     secret = single_use.secret()
     digest = single_use.digest_of(secret)

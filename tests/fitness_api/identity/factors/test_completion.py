@@ -23,6 +23,7 @@ from fitness_api.identity.errors import (
 from fitness_api.identity.factors.completion import MAX_MISSES, RecoveryCode, TotpCode
 from fitness_api.identity.factors.passkeys import Assertion
 from fitness_api.identity.logins import PENDING_MS
+from fitness_api.identity.scopes import PAGES
 from fitness_api.identity.sessions import TokenPair
 from tests.fitness_api.identity.factors.authenticator import PRESENT, Authenticator
 from tests.fitness_api.identity.factors.conftest import HERE, PASSWORD, Person, told
@@ -244,6 +245,17 @@ async def test_a_login_is_completed_with_the_key_that_it_was_begun_with(ada: Per
     assert pair.access_token
 
 
+async def test_a_login_is_completed_by_the_client_that_began_it(ada: Person) -> None:
+    await ada.use_app()
+    with pytest.raises(MfaRequired) as required:
+        await ada.logins.admit(ada.user_id, methods=("pwd",), client_id=PAGES, origin=HERE)
+    token = required.value.mfa_token
+    with pytest.raises(GrantInvalid):
+        await ada.completion.complete(token, TotpCode(ada.code()), origin=HERE)
+    pair = await ada.completion.complete(token, TotpCode(ada.code()), client_id=PAGES, origin=HERE)
+    assert (await ada.sessions.authenticate(f"Bearer {pair.access_token}")).client_id == PAGES
+
+
 async def test_another_accounts_code_completes_nothing(ada: Person, bob: Person) -> None:
     await ada.use_app()
     await bob.use_app()
@@ -262,12 +274,12 @@ async def test_an_erased_account_is_nobodys(ada: Person, database: Any) -> None:
     phone = await ada.use_passkey()
     token = await ada.mfa_token()
     answer = msgspec.convert(phone.get(told(await ada.proofs.login_options())), Assertion)
-    erasures = MongoErasureStore(database)
+    erasures = MongoErasureStore(database, address_key=b"k")
     await erasures.bury(ada.user_id, now_ms=ada.clock.now_ms)
     # Between two steps of the erasure, and after it.
     with pytest.raises((InvalidCredentials, AccountDeleted)):
         await ada.completion.complete(token, RecoveryCode(ada.codes[0]), origin=HERE)
-    await erasures.remove_factors(ada.user_id)
+    await erasures.end_logins(ada.user_id)
     with pytest.raises(PasskeyRefused):
         await ada.completion.passkey_login(answer, origin=HERE)
 

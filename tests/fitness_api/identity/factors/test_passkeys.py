@@ -56,6 +56,22 @@ def used(answer: Json, passkey: Passkey) -> Passkey:
     return passkeys.authenticate(assertion, passkey, PARTY, challenge=CHALLENGE, now_ms=NOW_MS + 1)
 
 
+@pytest.mark.parametrize(
+    ("public_url", "rp_id", "origins"),
+    [
+        ("https://api.test/", "api.test", ("https://api.test",)),
+        ("https://API.test:8443/base", "api.test", ("https://api.test:8443",)),
+        ("http://localhost:8080", "localhost", ("http://localhost:8080",)),
+        ("http://127.0.0.1:8080", "localhost", ("http://127.0.0.1:8080", "http://localhost:8080")),
+        ("http://[::1]:80", "localhost", ("http://[::1]", "http://localhost")),
+    ],
+)
+def test_who_we_are_comes_from_the_public_url(public_url: str, rp_id: str, origins: tuple[str, ...]) -> None:
+    found = passkeys.party(public_url, name="Fitness", rp_id="", origins=["android:apk-key-hash:abc"])
+    assert found == Party(rp_id=rp_id, name="Fitness", origins=(*origins, "android:apk-key-hash:abc"))
+    assert passkeys.party(public_url, name="F", rp_id="test", origins=[]).rp_id == "test"
+
+
 def test_the_options_are_as_webauthn_writes_them() -> None:
     options = creation()
     assert options == {
