@@ -23,7 +23,6 @@ _SPORTS: Final = {
     "walking": "walk", "walk": "walk", "10": "walk", "hiking": "hike", "hike": "hike", "4": "hike",
     "rowing": "row", "indoor_rowing": "row",
 }  # fmt: skip
-_ON_FOOT: Final = frozenset({"run", "walk", "hike"})
 
 
 class _Track:
@@ -76,7 +75,7 @@ class _Gpx:
             timer_time_s=(points[-1].at_ms - points[0].at_ms - sum(ended - began for began, ended in pauses)) / 1000,
             pauses_ms=pauses,
         )
-        self.sessions.append(_with_steps(session) if sport in _ON_FOOT else session)
+        self.sessions.append(_with_steps(session) if sport in track_points.ON_FOOT else session)
 
     def _point(self, fields: Fields) -> None:
         self.seen += 1

@@ -20,7 +20,6 @@ _SPORTS: Final = {
     "hiking": "hike",
     "rowing": "row",
 }
-_ON_FOOT: Final = frozenset({"run", "walk", "hike"})
 
 
 class _Tcx:
@@ -63,7 +62,7 @@ class _Tcx:
         if not points:
             session = _without_points(timed, laps, sport)
         else:
-            if sport in _ON_FOOT:
+            if sport in track_points.ON_FOOT:
                 _double_cadence(points)
             near = [lap for lap in timed if abs(lap.started_at_ms - points[0].at_ms) <= _DAY_MS * _DAYS]
             session = track_points.session_of(

@@ -8,6 +8,9 @@ from fitness_api.workouts import geodesy
 from fitness_api.workouts.recording import Lap, Samples, Session
 from sync.tracks import MAX_OFFSET_MS, Number, Sample, Stream, is_number
 
+# FIT, TCX and GPX count their strides; ours are steps.
+ON_FOOT: Final = frozenset({"run", "walk", "hike"})
+
 MIN_TIME_MS: Final = 315_532_800_000  # 1980, when GPS time begins; nothing was recorded before
 
 DAMAGED: Final = "The file is damaged; what could be read of it was imported."
@@ -115,6 +118,23 @@ def streams_of(points: Sequence[Point]) -> dict[Stream, Samples]:
             samples.times_ms.append(point.at_ms)
             samples.values.append(value)
     return streams
+
+
+def points_of(session: Session) -> list[Point]:
+    """Return every instant at which anything was measured but RR intervals, which have times of their own."""
+    points: dict[int, Point] = {}
+    for stream, samples in session.streams.items():
+        if stream == "rr":
+            continue
+        for at_ms, value in zip(samples.times_ms, samples.values, strict=True):
+            if value is not None:
+                points.setdefault(at_ms, Point(at_ms, {})).values.setdefault(stream, value)
+    return sorted(points.values(), key=lambda point: point.at_ms)
+
+
+def printable(text: str) -> str:
+    """Return the text without what XML has no form for."""
+    return "".join(character for character in text if character.isprintable())
 
 
 def session_of(
