@@ -26,6 +26,7 @@ async def export_me(request: Request[Resources], principal: Principal) -> Respon
     }
     if request.method == "HEAD":
         return Response(headers=headers, media_type=_ZIP_TYPE)
+    await request.state["limits"].require("export", principal.user_id)
     accounts = request.state["accounts"]
 
     async def goes_on() -> bool:

@@ -5,21 +5,28 @@ import hashlib
 import io
 import json
 import zipfile
+from base64 import b64encode
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
+from secrets import token_bytes
 from typing import Any
 from uuid import uuid4
 from xml.etree import ElementTree as ET
 
 import httpx
+import msgspec
 import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 from starlette.types import Message
 
+from fitness_api import app
 from fitness_api.leases_mongo import LEASES
+from fitness_api.limits.policies import FLOWS
 from fitness_api.routes_export import _Stream
+from fitness_api.settings import Settings
 from tests.fitness_api.client import CREDENTIALS, Json
 from tests.fitness_api.erasing import CHUNK, STAMP, Person, ride
+from tests.fitness_api.serving import serving
 
 FAR = datetime(2100, 1, 1, tzinfo=UTC)
 Files = dict[str, bytes]
@@ -185,6 +192,19 @@ async def test_an_account_has_one_at_a_time_and_others_do_not_wait_for_it(
     await database[LEASES].delete_many({})
     await exported(ada)
     assert await database[LEASES].count_documents({}) == 0
+
+
+async def test_an_account_has_a_few_a_day(settings: Settings) -> None:
+    key = b64encode(token_bytes(32)).decode()  # so that its counters on the shared server are its own
+    async with serving(app.build(msgspec.structs.replace(settings, unlimited_networks="", master_key=key))) as api:
+        ada = Person(api, "ada@example.org")
+        ada.pair = (await api.post("/v1/auth/register", json=CREDENTIALS)).json()
+        [policy] = FLOWS["export"]
+        for _ in range(policy.quota):
+            await api.head("/v1/me/export", headers=ada.headers)
+            await exported(ada)
+        refused = await api.get("/v1/me/export", headers=ada.headers)
+        assert (refused.status_code, refused.json()["code"]) == (429, "too_many_requests")
 
 
 async def test_head_makes_none(api: httpx.AsyncClient) -> None:
