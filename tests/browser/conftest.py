@@ -41,6 +41,7 @@ async def site(database: AsyncDatabase[dict[str, Any]], mongo_url: str, redis_ur
             master_key=b64encode(b"m" * 32).decode(),
             public_url=f"http://localhost:{listener.getsockname()[1]}",
             password_hashers=1,
+            unlimited_networks="127.0.0.0/8",
         )
         async with gateway(app.build(settings), listener) as served:
             yield served

@@ -1,0 +1,104 @@
+"""The login on our own pages."""
+
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+from pymongo.asynchronous.database import AsyncDatabase
+
+from tests.fitness_api.client import CREDENTIALS, registered
+from tests.fitness_api.oauth import asking, client
+from tests.fitness_api.pages_client import form_of, log_in, send
+
+Database = AsyncDatabase[dict[str, Any]]
+
+LOGIN = "/v1/oauth/login"
+NEXT = "/v1/oauth/device"
+
+
+async def shown(api: httpx.AsyncClient) -> httpx.Response:
+    return await api.get(LOGIN, params={"next": NEXT})
+
+
+async def test_a_login_leads_back_to_where_it_was_asked_for(api: httpx.AsyncClient) -> None:
+    await registered(api)
+    page = await shown(api)
+    assert page.headers["cache-control"] == "no-store"
+    answer = await send(api, page, LOGIN, **CREDENTIALS)
+    assert (answer.status_code, answer.headers["location"]) == (303, NEXT)
+    cookie = next(text for text in answer.headers.get_list("set-cookie") if text.startswith("login="))
+    parts = {part.strip() for part in cookie.split(";")}
+    assert {"HttpOnly", "SameSite=lax", "Path=/", "Max-Age=600"} <= parts
+    # Once logged in, the login page has nothing to ask.
+    assert (await shown(api)).headers["location"] == NEXT
+
+
+@pytest.mark.parametrize(
+    "next_page",
+    [
+        "",
+        "https://evil.example/",
+        "//evil.example/",
+        "/\\evil.example/",
+        "/v1/me",
+        "/v1/oauth/device@evil.example",
+        "/v1/oauth/device/../../evil",
+        "/v1/oauth/device?x=\r\nSet-Cookie: a=b",
+        "/v1/oauth/device?é",
+        "javascript:alert(1)",
+        "/v1/oauth/authorize?" + "x" * 5_000,
+    ],
+)
+async def test_it_leads_nowhere_else(api: httpx.AsyncClient, next_page: str) -> None:
+    answer = await api.get(f"{LOGIN}?next={quote(next_page)}")
+    assert answer.status_code == 400
+    assert "location" not in answer.headers
+    await registered(api)
+    answer = await send(api, await shown(api), LOGIN, **CREDENTIALS, next=next_page)
+    assert (answer.status_code, "location" in answer.headers) == (400, False)
+
+
+async def test_a_wrong_password_is_told_beside_its_field(api: httpx.AsyncClient) -> None:
+    await registered(api)
+    page = await shown(api)
+    answers = [
+        await send(api, page, LOGIN, email=email, password="wrong horse")
+        for email in ("ada@example.org", "bob@example.org", '"><script>', "x" * 5_000)
+    ]
+    assert {answer.status_code for answer in answers} == {403}
+    for answer in answers:
+        assert 'aria-describedby="password-error"' in answer.text
+        assert "The address or the password is wrong." in answer.text
+        assert "<script" not in answer.text
+    assert 'value="ada@example.org"' in answers[0].text
+    assert "wrong horse" not in answers[0].text
+    # Alike whether or not the address is known, but for what was typed.
+    assert answers[0].text.replace("ada@", "bob@") == answers[1].text
+
+
+async def test_a_login_is_not_forged(api: httpx.AsyncClient) -> None:
+    await registered(api)
+    answer = await api.post(LOGIN, data={**CREDENTIALS, "next": NEXT})
+    assert answer.status_code == 403
+    assert "login" not in answer.cookies
+    form = {**form_of(await shown(api), LOGIN), **CREDENTIALS}
+    answer = await api.post(LOGIN, data=form, headers={"Sec-Fetch-Site": "cross-site"})
+    assert answer.status_code == 403
+    answer = await api.post(LOGIN, json=form)
+    assert answer.status_code == 415
+    assert answer.headers["content-type"].startswith("text/html")
+
+
+async def test_another_account_may_be_used(api: httpx.AsyncClient, database: Database) -> None:
+    coach = await client(database)
+    await registered(api, "bob@example.org")
+    await registered(api)
+    await database["accounts"].update_many({}, {"$set": {"email_verified": True}})
+    page = await log_in(api, await api.get("/v1/oauth/authorize", params=asking(coach)))
+    assert "ada@example.org" in page.text
+    page = await send(api, page, "/v1/oauth/logout")
+    assert await database["sessions"].count_documents({"client_id": "pages"}) == 0
+    page = await log_in(api, page, email="bob@example.org")
+    assert "bob@example.org" in page.text
+    assert "ada@example.org" not in page.text
