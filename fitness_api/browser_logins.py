@@ -22,6 +22,7 @@ from fitness_api.pages.markup import join, markup
 from fitness_api.resources import Resources
 
 LOGIN: Final = "/v1/oauth/login"
+SECOND_FACTOR: Final = "/v1/oauth/second-factor"
 
 # A login leads back to where it was asked for, and that is one of our own pages.
 _WAYS_BACK: Final = re.compile(r"/v1/oauth/(authorize|device)(\?[!-~]*)?")
@@ -87,7 +88,7 @@ def begin(request: Request[Resources], pair: TokenPair, way_back: str) -> Respon
 
 def put_off(request: Request[Resources], mfa_token: str, way_back: str, *, max_age_s: int) -> Response:
     """Answer a login that waits for its second factor."""
-    response = to(f"/v1/oauth/second-factor?{urlencode({'next': way_back})}")
+    response = to(f"{SECOND_FACTOR}?{urlencode({'next': way_back})}")
     browser.set_cookie(request, response, browser.MFA, mfa_token, max_age_s=max_age_s)
     return response
 

@@ -21,6 +21,7 @@ from fitness_api.oauth_answers import (
     client_of,
     form_of,
     in_oauths_words,
+    limits_refusal,
     require_grant,
     scopes_of,
 )
@@ -86,6 +87,7 @@ async def begin(request: Request[Resources]) -> Response:
 async def decide(request: Request[Resources], principal: Principal) -> Response:
     browser_logins.require_first_party(principal)
     body = await bodies.read(request, DeviceDecision)
+    await request.state["limits"].require("user_code", principal.user_id)
     grant, client = await _waiting(request, body.user_code)
     if isinstance(body.approve, UnsetType):
         return bodies.respond(request, _described(grant, client))
@@ -106,6 +108,7 @@ async def show_device(request: Request[Resources]) -> Response:
     typed = request.query_params.get("user_code", "")
     if not typed:
         return _typing(request)
+    await request.state["limits"].require("user_code", principal.user_id)
     try:
         grant, client = await _waiting(request, typed)
     except NotFound:
@@ -121,6 +124,7 @@ async def decide_on_page(request: Request[Resources]) -> Response:
     if principal is None:
         return browser_logins.to(browser_logins.login_page(f"{PATH}?{urlencode({'user_code': typed})}"))
     approve = form.get("decision") == "allow"
+    await request.state["limits"].require("user_code", principal.user_id)
     try:
         grant, client = await _waiting(request, typed)
         if approve:
@@ -228,6 +232,8 @@ OPERATIONS: tuple[Operation, ...] = (
         body=FORM,
         answers={200: DeviceAuthorization, **REFUSALS},
         problems=("unavailable",),
+        limits=("device_authorization",),
+        if_limited=limits_refusal,
     ),
     Operation(
         method="GET",

@@ -1,18 +1,25 @@
 """The device grant, from the watch's side and the user's."""
 
 import asyncio
+import secrets
+from base64 import b64encode
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 import pytest
+from msgspec.structs import replace
 from pymongo.asynchronous.database import AsyncDatabase
 
+from fitness_api import app
 from fitness_api.identity.authorization import clients, device_grants
 from fitness_api.identity.authorization.clients import Client
+from fitness_api.limits.policies import FLOWS
+from fitness_api.settings import Settings
 from tests.fitness_api.client import Json, bearer, registered
 from tests.fitness_api.oauth import ISSUER, basic, client
 from tests.fitness_api.pages_client import log_in, send
+from tests.fitness_api.serving import serving
 
 Database = AsyncDatabase[dict[str, Any]]
 
@@ -228,3 +235,34 @@ async def test_an_unverified_account_lets_no_other_client_in(api: httpx.AsyncCli
     page = await log_in(api, await api.get(device["verification_uri_complete"]))
     answer = await send(api, page, DECISION, decision="allow")
     assert (answer.status_code, "is not verified" in answer.text) == (403, True)
+
+
+# ----------------------------------------------------------------------------------------------------------- guesses
+
+
+async def test_guesses_are_bounded(settings: Settings) -> None:
+    # Under a key of its own, whose counts no other test shares.
+    key = b64encode(secrets.token_bytes(32)).decode()
+    async with serving(app.build(replace(settings, unlimited_networks="", master_key=key))) as api:
+        pair = await registered(api)
+        device = await begun(api)
+        answers = [await decided(api, pair, "BCDF-GHJK", approve=True) for _ in range(5)]
+        assert [answer.status_code for answer in answers] == [404] * 5
+        # The right one is not looked at any more either.
+        answer = await decided(api, pair, device["user_code"], approve=True)
+        assert (answer.status_code, answer.json()["code"]) == (429, "too_many_requests")
+        assert int(answer.headers["retry-after"]) >= 1
+        # Nor on the page, where the same account is the same guesser, whatever its address.
+        page = await log_in(api, await api.get(device["verification_uri_complete"]))
+        assert page.status_code == 429
+        assert page.headers["content-type"].startswith("text/html")
+
+
+def test_the_bound_is_what_the_page_says() -> None:
+    """docs/protocols/identity.md, which shows the arithmetic."""
+    guesses = {policy.by: policy for policy in FLOWS["user_code"]}
+    everyone = guesses["everyone"]
+    assert everyone.without_redis == guesses["account"].without_redis == "refuse"
+    lifetime_s = device_grants.LIFETIME_MS / 1_000
+    most = everyone.quota * (1 + lifetime_s / everyone.window_s)
+    assert most / len(device_grants.ALPHABET) ** device_grants.LETTERS < 1e-6

@@ -4,12 +4,14 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
+import jwt
 import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 
-from tests.fitness_api.client import CREDENTIALS, registered
-from tests.fitness_api.oauth import asking, client
+from tests.fitness_api.client import CREDENTIALS, bearer, registered
+from tests.fitness_api.oauth import answered, asking, client, redeeming
 from tests.fitness_api.pages_client import form_of, log_in, send
+from tests.fitness_api.test_routes_factors import code_of, with_app
 
 Database = AsyncDatabase[dict[str, Any]]
 
@@ -102,3 +104,65 @@ async def test_another_account_may_be_used(api: httpx.AsyncClient, database: Dat
     page = await log_in(api, page, email="bob@example.org")
     assert "bob@example.org" in page.text
     assert "ada@example.org" not in page.text
+
+
+# ------------------------------------------------------------------------------------------------------ second factor
+
+SECOND_FACTOR = "/v1/oauth/second-factor"
+
+
+async def with_password(api: httpx.AsyncClient) -> httpx.Response:
+    """Return the page that asks for the second factor."""
+    answer = await send(api, await shown(api), LOGIN, **CREDENTIALS)
+    assert answer.status_code == 303
+    assert "login=" not in str(answer.headers.get_list("set-cookie"))
+    page = await api.get(answer.headers["location"])
+    assert "One more step" in page.text
+    return page
+
+
+async def test_a_second_factor_completes_the_login(api: httpx.AsyncClient) -> None:
+    begun, codes = await with_app(api, await registered(api))
+    page = await with_password(api)
+    wrong = await send(api, page, SECOND_FACTOR, code="000 000")
+    assert wrong.status_code == 403
+    assert 'aria-describedby="code-hint code-error"' in wrong.text
+    answer = await send(api, wrong, SECOND_FACTOR, code=f" {code_of(begun, steps=1)} ")
+    assert (answer.status_code, answer.headers["location"]) == (303, NEXT)
+    assert "Log a device in" in (await api.get(NEXT)).text
+    # The login that waited is spent, and its cookie gone.
+    assert "mfa" not in api.cookies
+    api.cookies.clear()
+    answer = await send(api, await with_password(api), SECOND_FACTOR, code=codes[0].upper())
+    assert answer.headers["location"] == NEXT
+
+
+async def test_the_password_alone_lets_nobody_in(api: httpx.AsyncClient) -> None:
+    await with_app(api, await registered(api))
+    page = await with_password(api)
+    assert (await api.get(NEXT)).headers["location"].startswith("/v1/oauth/login?")
+    # Its token is good for these pages only.
+    token = api.cookies["mfa"]
+    answer = await api.post("/v1/auth/mfa", json={"mfa_token": token, "totp": "000000"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_grant")
+    for _ in range(4):
+        assert (await send(api, page, SECOND_FACTOR, code="000000")).status_code == 403
+    # The fifth miss ends it: begin again, with the password.
+    answer = await send(api, page, SECOND_FACTOR, code="000000")
+    assert answer.headers["location"].startswith("/v1/oauth/login?")
+    answer = await api.get(SECOND_FACTOR, params={"next": NEXT})
+    assert answer.headers["location"].startswith("/v1/oauth/login?")
+
+
+async def test_a_tokens_methods_tell_of_both_factors(api: httpx.AsyncClient, database: Database) -> None:
+    coach = await client(database)
+    begun, _ = await with_app(api, await registered(api))
+    await database["accounts"].update_many({}, {"$set": {"email_verified": True}})
+    await send(api, await with_password(api), SECOND_FACTOR, code=code_of(begun, steps=1))
+    page = await api.get("/v1/oauth/authorize", params=asking(coach))
+    answer = await send(api, page, "/v1/oauth/consent", decision="allow")
+    code = answered(answer.headers["location"])["code"]
+    tokens = (await api.post("/v1/oauth/token", data=redeeming(coach, code))).json()
+    claims = jwt.decode(tokens["access_token"], options={"verify_signature": False})
+    assert claims["amr"] == ["pwd", "otp", "mfa"]
+    assert (await api.get("/v1/me", headers=bearer(tokens))).status_code == 200
