@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -38,6 +39,8 @@ from fitness_api import (
 )
 from fitness_api.bodies import answer_format
 from fitness_api.errors import InsufficientScope, NotFound
+from fitness_api.idempotency import HEADER
+from fitness_api.identity.access_tokens import Principal
 from fitness_api.identity.errors import AccountDeleted
 from fitness_api.limits import known_devices
 from fitness_api.limits.addresses import UNKNOWN, networks
@@ -177,11 +180,29 @@ async def _serve(operation: Operation, request: Request[Resources]) -> Response:
     # Before the handler: a write that was done must not be answered by a refusal.
     if any(answer is not None and not isinstance(answer, Media) for answer in operation.answers.values()):
         answer_format(request)
-    response = await (operation.handler(request, principal) if operation.login else operation.handler(request))
+    response = await _handle(operation, request, principal)
     if proofs.HEADER in request.headers:
         # So that the client's next proof has one before it is asked for it.
         response.headers[proofs.NONCE_HEADER] = request.state["possession"].nonce()
     return response
+
+
+async def _handle(operation: Operation, request: Request[Resources], principal: Principal | None) -> Response:
+    handler = partial(operation.handler, request, principal) if operation.login else partial(operation.handler, request)
+    if operation.method != "POST" or HEADER not in request.headers:
+        return await handler()
+    limits = request.state["limits"]
+    if principal is None:
+        await limits.require("idempotency")
+    else:
+        await limits.require("idempotency:account", principal.user_id)
+    return await request.state["idempotency"].serve(
+        request,
+        handler,
+        whose=limits.client_block if principal is None else principal.user_id,
+        reads_body=operation.body is not None,
+        is_repeatable=operation.is_repeatable,
+    )
 
 
 def _is_sensitive(operation: Operation) -> bool:

@@ -41,6 +41,9 @@ DEFAULT_LIMIT_BYTES: Final = 256 * 1024
 FORM_LIMIT_BYTES: Final = 64 * 1024
 MAX_FORM_PARAMETERS: Final = 64
 
+# Where in a request's scope stands who is to see its body before it is used, and may end the request by what it raises.
+ON_BODY: Final = "fitness_api.on_body"
+
 # A big body is undone in steps, with the event loop's other work in between.
 BREATH_BYTES: Final = 1024 * 1024
 
@@ -87,7 +90,10 @@ async def read_bytes(request: Request[Any], *, limit_bytes: int, keep: Callable[
     except ClientDisconnect as error:
         raise MalformedBody("The connection ended before the body did.") from error
     decoder.finish()
-    return bytes(decoded)
+    body = bytes(decoded)
+    if (on_body := request.scope.pop(ON_BODY, None)) is not None:
+        await on_body(body)
+    return body
 
 
 async def read(request: Request[Any], type: type[T], *, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> T:  # noqa: A002

@@ -15,6 +15,13 @@ ApiError
   ├─ ExportInProgress       another export of the account is under way
   ├─ TooManyConnections     the process holds as many WebSockets as it may
   └─ NotReady               a part that every request needs does not answer; names each part
+
+IdempotencyRefusal                apart from ApiError, because no endpoint puts it in words of its own
+  ├─ IdempotencyKeyInvalid     a key that is none
+  ├─ IdempotencyKeyReused      the key came with another body before
+  ├─ RequestInProgress         the key's first request is not answered yet
+  ├─ IdempotencyAnswerLost     the key's request was done, and its answer is not kept
+  └─ IdempotencyUnavailable    whether the key was used cannot be told now
 """
 
 from collections.abc import Mapping
@@ -113,3 +120,34 @@ class NotReady(ApiError):
     def __init__(self, dependencies: Mapping[str, Any]) -> None:
         super().__init__("A part that every request needs does not answer.")
         self.dependencies = dependencies
+
+
+class IdempotencyRefusal(Exception):
+    """Base of what an Idempotency-Key may be refused for; never raised itself."""
+
+
+class IdempotencyKeyInvalid(IdempotencyRefusal):
+    def __init__(self, *, max_length: int) -> None:
+        super().__init__(f"Idempotency-Key is 1 to {max_length} printable ASCII characters without quotes, given once.")
+
+
+class IdempotencyKeyReused(IdempotencyRefusal):
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key came with another body before.")
+
+
+class RequestInProgress(IdempotencyRefusal):
+    def __init__(self) -> None:
+        super().__init__("A request with this Idempotency-Key is being served; its answer will be this one's too.")
+        self.retry_after_s = 1
+
+
+class IdempotencyAnswerLost(IdempotencyRefusal):
+    def __init__(self) -> None:
+        super().__init__("The request with this Idempotency-Key was done; its answer is not kept.")
+
+
+class IdempotencyUnavailable(IdempotencyRefusal):
+    def __init__(self) -> None:
+        super().__init__("Whether this Idempotency-Key was used before cannot be told at the moment.")
+        self.retry_after_s = 2

@@ -34,6 +34,22 @@ SCOPES: Final[Mapping[str, str]] = {
 _WITH_BODY: Final = ("malformed_body", "invalid_body", "body_too_large", "unsupported_media_type")
 _WITH_LOGIN: Final = ("unauthenticated", "account_deleted")
 _WITH_STRUCTS: Final = ("not_acceptable",)
+_WITH_KEY: Final = (
+    "idempotency_key_invalid",
+    "idempotency_key_reused",
+    "request_in_progress",
+    "idempotency_answer_lost",
+    "unavailable",
+)
+
+_IDEMPOTENCY_KEY: Final = Parameter(
+    name="Idempotency-Key",
+    where="header",
+    description=(
+        "A UUID, say. The same request sent again under its key within 24 hours is not done again and gets the same answer, with "
+        "`Idempotency-Replayed: true`; another body under the key is 422."
+    ),
+)
 
 _PROBLEM_SCHEMA: Final[Mapping[str, Any]] = {
     "title": "Problem",
@@ -207,7 +223,8 @@ def _parameters(operation: Operation) -> list[Parameter]:
     """Return the declared parameters, and those of the path that nobody described."""
     declared = {(one.where, one.name) for one in operation.parameters}
     bare = [name for name in re.findall(r"\{(\w+)\}", operation.path) if ("path", name) not in declared]
-    return [*operation.parameters, *(Parameter(name=name, where="path", description="") for name in bare)]
+    key = [_IDEMPOTENCY_KEY] if operation.method == "POST" else []
+    return [*operation.parameters, *key, *(Parameter(name=name, where="path", description="") for name in bare)]
 
 
 def _parameter(parameter: Parameter, schema_of: Mapping[str, Any]) -> dict[str, Any]:
@@ -245,6 +262,8 @@ def _problems(operation: Operation) -> dict[str, list[Problem]]:
         codes += _WITH_BODY
     if any(answer is not None and not isinstance(answer, Media) for answer in operation.answers.values()):
         codes += _WITH_STRUCTS
+    if operation.method == "POST":
+        codes += _WITH_KEY
     if operation.flows and operation.if_limited is None:
         codes.append("too_many_requests")
     if "{" in operation.path:

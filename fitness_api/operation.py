@@ -36,6 +36,7 @@ class Operation:
     that was erased, which any other operation refuses.
     `limits` are the flows (`fitness_api.limits.policies`) that a request counts against; left out, `requests` of the account, or
     `anonymous` where nobody is logged in. `if_limited` answers what they refuse where a problem is not the operation's form.
+    `is_repeatable`: a POST that may be sent again as it is, so that nothing has to be kept of it where it has an Idempotency-Key.
     `problems` lists the problem codes that are this operation's own; those of every operation are left out.
     """
 
@@ -53,6 +54,7 @@ class Operation:
     body: Any = None
     answers: Mapping[int, Any] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    is_repeatable: bool = False
     limits: tuple[str, ...] | None = None
     if_limited: Callable[[Exception], Response] | None = None
 

@@ -187,6 +187,35 @@ TOO_MANY_IDENTITIES: Final = Problem(
     remedy="Remove one that is no longer used. `limit` is the bound.",
     members={"limit": "limit"},
 )
+IDEMPOTENCY_KEY_INVALID: Final = Problem(
+    status=400,
+    code="idempotency_key_invalid",
+    title="The Idempotency-Key is none",
+    meaning="The header is empty, too long, given twice, or holds what is not printable ASCII.",
+    remedy="Send a UUID, a new one for each thing that is to be done once.",
+)
+IDEMPOTENCY_KEY_REUSED: Final = Problem(
+    status=422,
+    code="idempotency_key_reused",
+    title="The Idempotency-Key came with another body",
+    meaning="In the last 24 hours the same operation got the same key with another body. Nothing was done.",
+    remedy="Send it under a new key.",
+)
+REQUEST_IN_PROGRESS: Final = Problem(
+    status=409,
+    code="request_in_progress",
+    title="The first request with this key is not answered yet",
+    meaning="The same request is being served on another connection. It is not done twice.",
+    remedy="Send the same again after Retry-After, to get its answer.",
+    retry_after_s=1,
+)
+IDEMPOTENCY_ANSWER_LOST: Final = Problem(
+    status=409,
+    code="idempotency_answer_lost",
+    title="The request was done, and its answer is not kept",
+    meaning="A request with this Idempotency-Key succeeded. Its answer was too large to be kept, or can no longer be read.",
+    remedy="Read what has become of it; send it again under a new key only if it is to be done twice.",
+)
 INVALID_CREDENTIALS: Final = Problem(
     status=401,
     code="invalid_credentials",
@@ -463,6 +492,11 @@ PROBLEMS: Final[Mapping[type[Exception], Problem]] = {
     api.UpgradeRequired: UPGRADE_REQUIRED,
     api.TooManyConnections: TOO_MANY_CONNECTIONS,
     api.NotReady: UNAVAILABLE,
+    api.IdempotencyKeyInvalid: IDEMPOTENCY_KEY_INVALID,
+    api.IdempotencyKeyReused: IDEMPOTENCY_KEY_REUSED,
+    api.RequestInProgress: REQUEST_IN_PROGRESS,
+    api.IdempotencyAnswerLost: IDEMPOTENCY_ANSWER_LOST,
+    api.IdempotencyUnavailable: UNAVAILABLE,
     identity.EmailTaken: EMAIL_TAKEN,
     identity.IdTokenInvalid: INVALID_ID_TOKEN,
     identity.IssuerUnavailable: ISSUER_UNAVAILABLE,
@@ -516,6 +550,7 @@ PROBLEMS: Final[Mapping[type[Exception], Problem]] = {
 # One handler serves a family: Starlette looks along the error's MRO.
 BASES: Final[tuple[type[Exception], ...]] = (
     api.ApiError,
+    api.IdempotencyRefusal,
     identity.IdentityError,
     limits.LimitsError,
     sync.SyncError,
@@ -574,7 +609,7 @@ def headers(problem: Problem, error: Exception) -> dict[str, str]:
     out = {"Cache-Control": "no-store"}
     if isinstance(error, HTTPException):
         out |= dict(error.headers or {})
-    if problem.status in {429, 503}:
+    if problem.status in {429, 503} or problem is REQUEST_IN_PROGRESS:
         out["Retry-After"] = str(max(1, int(getattr(error, "retry_after_s", None) or problem.retry_after_s or 1)))
     if problem is UPGRADE_REQUIRED:
         out["Upgrade"] = "websocket"

@@ -13,6 +13,8 @@ from fitness_api.erase import Stores
 from fitness_api.export.exports import Exports
 from fitness_api.export.holdings import Sources
 from fitness_api.export.rows_mongo import MongoRows
+from fitness_api.idempotency import KEPT_MS, RUNNING_MS, Idempotency
+from fitness_api.idempotency_records_redis import RedisRecords
 from fitness_api.identity import gravestones
 from fitness_api.identity.audit_log import AuditLog
 from fitness_api.identity.audit_store_mongo import MongoAuditStore
@@ -106,6 +108,7 @@ class Resources(TypedDict):
     leases: Leases
     live_sockets: LiveSockets
     limiter: Limiter
+    idempotency: Idempotency
     limits: NotRequired[Limits]  # the request's own, there before its handler is called
 
 
@@ -212,6 +215,9 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             "leases": leases,
             "live_sockets": live_sockets,
             "limiter": limiter,
+            "idempotency": Idempotency(
+                RedisRecords(guarded_redis, running_ms=RUNNING_MS, kept_ms=KEPT_MS), master_key=master_key
+            ),
         }
     finally:
         await running.aclose()

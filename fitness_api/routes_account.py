@@ -284,6 +284,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="POST",
         path="/v1/devices",
+        is_repeatable=True,
         handler=register_device,
         tag="Devices",
         summary="Register an installation of the app",

@@ -217,6 +217,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="POST",
         path="/v1/imports",
+        is_repeatable=True,
         handler=post_import,
         tag="Imports",
         summary="Import a file from a device",

@@ -281,6 +281,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="POST",
         path="/v1/oauth/revoke",
+        is_repeatable=True,
         handler=revoke,
         tag="OAuth",
         summary="End the session of a refresh or access token",
@@ -294,6 +295,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="POST",
         path="/v1/oauth/introspect",
+        is_repeatable=True,
         handler=introspect,
         tag="OAuth",
         summary="Ask a confidential client's own token what it allows",

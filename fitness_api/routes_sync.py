@@ -112,6 +112,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="POST",
         path="/v1/sync",
+        is_repeatable=True,
         handler=sync,
         tag="Sync",
         summary="Upload changes and download what is new, in one round trip",

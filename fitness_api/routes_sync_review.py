@@ -234,6 +234,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="POST",
         path="/v1/sync/rejected/{id}/retry",
+        is_repeatable=True,
         handler=retry_rejected,
         tag="Sync",
         summary="Merge a refused change again, as it came",
@@ -273,6 +274,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="POST",
         path="/v1/sync/digest",
+        is_repeatable=True,
         handler=post_digest,
         tag="Sync",
         summary="The sums of a collection's buckets",
@@ -286,6 +288,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="POST",
         path="/v1/sync/fetch",
+        is_repeatable=True,
         handler=post_fetch,
         tag="Sync",
         summary="All documents of one bucket",

@@ -117,6 +117,10 @@ _TABLE: Final = (
     Policy("upload_kib", "account", 4 * 1024 * 1024, DAY_S, lease=4 * 1024),
     # All that is held, read from end to end.
     Policy("export", "account", 5, DAY_S, "refuse"),
+    # What an Idempotency-Key has us remember for a day, some 2 KB each.
+    Policy("idempotency", "account", 10_000, DAY_S, lease=100),
+    Policy("idempotency", "client", 10_000, DAY_S, lease=100),
+    Policy("idempotency", "network", 50_000, DAY_S, lease=500),
     # Everything else that is done logged in.
     Policy("requests", "account", 1_200, MINUTE_S, lease=40),
     # And without a login, where nothing narrower holds.
