@@ -5,7 +5,8 @@ import importlib
 import sys
 
 BENCHMARKS = {
-    "sync": "Uploads, the merge, round trips, pulls, a snapshot, bytes and refused changes, each beside a peer."
+    "identity": "Telling who calls, a known caller's request, and logins, each beside a peer.",
+    "sync": "Uploads, the merge, round trips, pulls, a snapshot, bytes and refused changes, each beside a peer.",
 }
 
 
