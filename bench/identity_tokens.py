@@ -4,6 +4,7 @@ All of it runs on the event loop, so that the longest call is what every other r
 a token's signature alone.
 """
 
+import asyncio
 import time
 import uuid
 from base64 import b64decode, urlsafe_b64encode
@@ -111,12 +112,13 @@ async def _logged_in(resources: Resources) -> list[str]:
 async def _timed(call: Callable[[str], Awaitable[None]], given: Sequence[str]) -> Measured:
     """By the thread's own clock, which stands while others have the processor."""
     taken_us = []
-    begun_ns = time.thread_time_ns()
-    for one in given:
+    for number, one in enumerate(given):
+        if number % 100 == 0:
+            await asyncio.sleep(0)  # as between requests: what else the loop has to do is not starved
         at_ns = time.thread_time_ns()
         await call(one)
         taken_us.append((time.thread_time_ns() - at_ns) / 1_000)
-    return Measured((time.thread_time_ns() - begun_ns) / 1_000 / len(given), taken_us)
+    return Measured(sum(taken_us) / len(taken_us), taken_us)
 
 
 def _issuer(token: str) -> str:
