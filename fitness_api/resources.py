@@ -135,7 +135,8 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     passwords = Passwords(hashers=settings.password_hashers)
     single_use, audit = MongoSingleUse(database), AuditLog(MongoAuditStore(database))
     revocations = RedisRevocations(settings.redis_url)
-    possession = Possession(RedisReplays(redis), master_key=master_key)
+    guarded_redis = GuardedRedis(settings.redis_url)
+    possession = Possession(RedisReplays(guarded_redis), master_key=master_key)
 
     def on_end(user_id: str, session_id: str) -> None:
         revocations.announce(user_id, session_id)
@@ -165,7 +166,6 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     )
     live_sockets = LiveSockets(hints, sessions)
     log, leases = MongoLog(database), MongoLeases(database)
-    guarded_redis = GuardedRedis(settings.redis_url)
     limiter = Limiter(
         RedisBuckets(guarded_redis),
         LocalBuckets(),

@@ -1,13 +1,13 @@
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import pytest
-from redis.asyncio import Redis
 
 from fitness_api.identity.dpop import Asked
 from fitness_api.identity.dpop_replays_redis import RedisReplays
 from fitness_api.identity.errors import DpopNonceNeeded, DpopProofInvalid, StoreUnavailable
 from fitness_api.identity.possession import Possession
+from fitness_api.redis_guarded import GuardedRedis
 from tests.fitness_api.identity.conftest import MASTER_KEY, Clock
 from tests.fitness_api.identity.proofs import Key
 
@@ -16,9 +16,11 @@ TOKEN = "an.access.token"
 
 
 @pytest.fixture
-def process(redis: Redis, clock: Clock) -> Callable[[], Possession]:
-    """Makes what one process of many would have."""
-    return lambda: Possession(RedisReplays(redis), master_key=MASTER_KEY, now_ms=clock)
+async def process(redis_url: str, clock: Clock) -> AsyncIterator[Callable[[], Possession]]:
+    """Makes what one process of many would have, but for the connection."""
+    redis = GuardedRedis(redis_url)
+    yield lambda: Possession(RedisReplays(redis), master_key=MASTER_KEY, now_ms=clock)
+    await redis.aclose()
 
 
 def asked(*proofs: str) -> Asked:
@@ -57,9 +59,7 @@ async def test_a_proof_that_was_refused_is_not_used_up(process: Callable[[], Pos
 
 
 async def test_without_redis_no_proof_is_accepted(clock: Clock) -> None:
-    async with Redis.from_url("redis://127.0.0.1:9/0") as nowhere:
-        possession = Possession(RedisReplays(nowhere), master_key=MASTER_KEY, now_ms=clock)
-        with pytest.raises(StoreUnavailable):
-            await possession.of_request(
-                asked(Key().proof("GET", URL, at_s=clock.now_ms // 1000, access_token=TOKEN)), TOKEN
-            )
+    possession = Possession(RedisReplays(GuardedRedis("redis://127.0.0.1:9/0")), master_key=MASTER_KEY, now_ms=clock)
+    proof = Key().proof("GET", URL, at_s=clock.now_ms // 1000, access_token=TOKEN)
+    with pytest.raises(StoreUnavailable):
+        await possession.of_request(asked(proof), TOKEN)
