@@ -41,7 +41,8 @@ from fitness_api.bodies import answer_format
 from fitness_api.errors import InsufficientScope, NotFound
 from fitness_api.idempotency import HEADER
 from fitness_api.identity.access_tokens import Principal
-from fitness_api.identity.errors import AccountDeleted
+from fitness_api.identity.errors import AccountDeleted, FirstPartyOnly
+from fitness_api.identity.scopes import FIRST_PARTY
 from fitness_api.limits import known_devices
 from fitness_api.limits.addresses import UNKNOWN, networks
 from fitness_api.limits.errors import LimitsError
@@ -166,6 +167,9 @@ async def _serve(operation: Operation, request: Request[Resources]) -> Response:
         if operation.scope is not None and operation.scope not in principal.scopes:
             raise InsufficientScope(operation.scope)
         if operation.recent_login:
+            if principal.client_id != FIRST_PARTY:
+                # A user who lets an app see and change a profile has not let it add ways in, take all away, or erase.
+                raise FirstPartyOnly
             sessions.require_recent_login(principal)
             await request.state["logins"].require_second_factor(principal)
     try:

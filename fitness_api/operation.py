@@ -32,7 +32,7 @@ class Operation:
 
     `scope` is the OAuth scope a caller's token needs; `login` without a scope takes any valid token.
     `body` is a msgspec type, a `Media`, or None. `answers` maps a status to a msgspec type, a `Media`, or None (empty).
-    `recent_login`: the login, not only the token, must be young. `if_deleted(request, user_id)` serves a token of an account
+    `recent_login`: the login, not only the token, must be young, and in an app of our own. `if_deleted(request, user_id)` serves a token of an account
     that was erased, which any other operation refuses.
     `limits` are the flows (`fitness_api.limits.policies`) that a request counts against; left out, `requests` of the account, or
     `anonymous` where nobody is logged in. `if_limited` answers what they refuse where a problem is not the operation's form.

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from fitness_api import bodies
 from fitness_api.errors import NotFound
 from fitness_api.identity.access_tokens import Principal
-from fitness_api.identity.accounts import MAX_DISPLAY_NAME, MAX_EMAIL, MAX_PASSWORD, MIN_PASSWORD
+from fitness_api.identity.accounts import MAX_DISPLAY_NAME, MAX_EMAIL, MAX_PASSWORD, MIN_PASSWORD, counted_as
 from fitness_api.identity.refresh_tokens import Session
 from fitness_api.identity.sessions import TokenPair
 from fitness_api.operation import Operation, Parameter
@@ -71,7 +71,8 @@ class SessionList(Struct, frozen=True, kw_only=True):
 async def register(request: Request[Resources]) -> Response:
     body = await bodies.read(request, Registration, limit_bytes=LOGIN_LIMIT_BYTES)
     limits = request.state["limits"]
-    await limits.require("register", body.email)
+    address = counted_as(body.email)
+    await limits.require("register", address)
     pair = await request.state["logins"].register(
         email=body.email,
         password=body.password,
@@ -79,21 +80,22 @@ async def register(request: Request[Resources]) -> Response:
         origin=origin_of(request),
         key_thumbprint=await key_thumbprint_of(request),
     )
-    return bodies.respond(request, pair, status=201, headers=limits.remember(body.email))
+    return bodies.respond(request, pair, status=201, headers=limits.remember(address))
 
 
 async def login(request: Request[Resources]) -> Response:
     body = await bodies.read(request, Login, limit_bytes=LOGIN_LIMIT_BYTES)
     limits = request.state["limits"]
-    await limits.require("login", body.email)
+    address = counted_as(body.email)
+    await limits.require("login", address)
     pair = await request.state["logins"].login(
         email=body.email,
         password=body.password,
         origin=origin_of(request),
         key_thumbprint=await key_thumbprint_of(request),
-        is_known_device=limits.knows(body.email),
+        is_known_device=limits.knows(address),
     )
-    return bodies.respond(request, pair, headers=limits.remember(body.email))
+    return bodies.respond(request, pair, headers=limits.remember(address))
 
 
 async def logout(request: Request[Resources], principal: Principal) -> Response:

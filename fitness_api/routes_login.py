@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from fitness_api import browser_logins, pages
 from fitness_api.browser_logins import LOGIN, visitor
-from fitness_api.identity.accounts import MAX_EMAIL, MAX_PASSWORD
+from fitness_api.identity.accounts import MAX_EMAIL, MAX_PASSWORD, counted_as
 from fitness_api.identity.errors import GrantInvalid, InvalidCredentials, MfaRequired, SecondFactorRefused
 from fitness_api.identity.factors.completion import RecoveryCode, TotpCode
 from fitness_api.identity.logins import PENDING_MS
@@ -38,21 +38,22 @@ async def log_in(request: Request[Resources]) -> Response:
     way_back = browser_logins.way_back(form.get("next", ""))
     email = form.get("email", "")
     limits = request.state["limits"]
-    await limits.require("login", email)
+    address = counted_as(email)
+    await limits.require("login", address)
     try:
         pair = await request.state["logins"].login(
             email=email[: MAX_EMAIL + 1],
             password=form.get("password", "")[: MAX_PASSWORD + 1],
             client_id=PAGES,
             origin=origin_of(request),
-            is_known_device=limits.knows(email),
+            is_known_device=limits.knows(address),
         )
     except InvalidCredentials:
         return _login(request, way_back, email=email, error="The address or the password is wrong.")
     except MfaRequired as required:
         return browser_logins.put_off(request, required.mfa_token, way_back, max_age_s=PENDING_MS // 1_000)
     response = browser_logins.begin(request, pair, way_back)
-    for name, cookie in limits.remember(email).items():
+    for name, cookie in limits.remember(address).items():
         response.headers.append(name, cookie)
     return response
 

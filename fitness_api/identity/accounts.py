@@ -85,6 +85,17 @@ def normalised_address(email: str) -> str:
     return f"{local}@{domain}"
 
 
+def counted_as(email: str) -> str:
+    """Return what tries at an address are counted by: one name for all its spellings; what cannot be an address, as it is.
+
+    A domain alone can be written in thousands of ways, each of which would else have tries of its own.
+    """
+    try:
+        return normalised_address(email)
+    except InvalidBody:
+        return email
+
+
 def normalised_password(password: str) -> str:
     """Return the password in NFC: one keyboard composes é, another does not.
 

@@ -8,7 +8,7 @@ from fitness_api.identity.audit import AuditEvent
 class AuditStore(Protocol):
     """What every adapter keeps to; tests/fitness_api/identity/test_audit_store_mongo.py checks each bullet.
 
-    - An event that was appended is never changed.
+    - An event that was appended is never changed, and goes after two years, or with the account.
     - What a method returned is durable, and seen by every later call in any process.
     - Every method raises StoreUnavailable when the database does not answer; all of them may then be called again.
     """

@@ -17,8 +17,14 @@ from fitness_api.identity.store_mongo import Document, date, ms, translated
 
 _BY_TIME: Final = [("user_id", 1), ("at", -1), ("_id", -1)]
 
+# Two years: long enough to look back at how an account was taken over, and no longer than that (GDPR article 5(1)(e)).
+KEPT_S: Final = 2 * 366 * 24 * 3600
+
 COLLECTIONS: Final[Mapping[str, dict[str, Any]]] = {
-    "audit": {"shard_key": [("user_id", 1)], "indexes": [([("user_id", 1)], {}), (_BY_TIME, {})]}
+    "audit": {
+        "shard_key": [("user_id", 1)],
+        "indexes": [([("user_id", 1)], {}), (_BY_TIME, {}), ([("at", 1)], {"expireAfterSeconds": KEPT_S})],
+    }
 }
 
 

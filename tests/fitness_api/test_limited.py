@@ -79,6 +79,24 @@ async def test_passwords_of_one_account_are_tried_only_so_often(api: httpx.Async
     assert {**known.json(), **varies} == {**unknown.json(), **varies}
 
 
+async def test_one_address_has_one_quota_however_it_is_spelled(api: httpx.AsyncClient) -> None:
+    """Each of these is ada@example.org to whoever checks the password."""
+    await registered(api)
+    api.cookies.clear()
+    wide = str.maketrans({letter: chr(ord(letter) + 0xFEE0) for letter in "exampleorg"})
+    spelled = [
+        f"{local}@{domain[:cut].translate(wide)}{domain[cut:]}"
+        for local in ("ada", " ADA", "Ada")
+        for domain in ("example.org", "EXAMPLE.org")
+        for cut in range(5)
+    ]
+    statuses = [
+        (await api.post("/v1/auth/login", json={**WRONG, "email": email}, headers=at(f"198.51.{number}.1"))).status_code
+        for number, email in enumerate(spelled)
+    ]
+    assert statuses == [401] * 10 + [429] * (len(spelled) - 10)
+
+
 async def test_a_phone_that_logged_in_before_is_not_kept_out(api: httpx.AsyncClient) -> None:
     answer = await api.post("/v1/auth/register", json=CREDENTIALS, headers=at("203.0.113.1"))
     [cookie] = [f"{name}={value}" for name, value in answer.cookies.items()]

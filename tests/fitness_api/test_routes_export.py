@@ -19,7 +19,7 @@ import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 from starlette.types import Message
 
-from fitness_api import app
+from fitness_api import app, resources
 from fitness_api.leases_mongo import LEASES
 from fitness_api.limits.policies import FLOWS
 from fitness_api.routes_export import _Stream
@@ -176,6 +176,25 @@ async def test_it_needs_a_recent_login_and_the_scope(api: httpx.AsyncClient, mon
     assert (await api.get("/v1/me/export", headers=token)).json()["code"] == "insufficient_scope"
     monkeypatch.setattr("fitness_api.identity.sessions.RECENT_LOGIN_S", 0)
     assert (await api.get("/v1/me/export", headers=ada.headers)).json()["code"] == "reauthentication_required"
+
+
+async def test_no_other_app_takes_all_away_or_adds_a_way_in_just_after_its_user_logged_in(
+    api: httpx.AsyncClient, settings: Settings
+) -> None:
+    ada = await Person(api, "ada@example.org").settle()
+    async with resources.open_resources(settings) as opened:
+        pair = await opened["sessions"].begin(
+            ada.user_id, client_id=str(uuid4()), scopes=("account",), methods=("pwd",)
+        )
+    token = {"Authorization": f"Bearer {pair.access_token}"}
+    assert (await api.get("/v1/me", headers=token)).status_code == 200
+    recent = [operation for operation in app.OPERATIONS if operation.recent_login]
+    assert len(recent) > 5
+    for operation in recent:
+        path = operation.path.replace("{id}", str(uuid4()))
+        answer = await api.request(operation.method, path, headers=token)
+        assert (answer.status_code, answer.json()["code"]) == (403, "first_party_only"), path
+    assert (await api.get("/v1/me", headers=ada.headers)).status_code == 200
 
 
 async def test_an_account_has_one_at_a_time_and_others_do_not_wait_for_it(
