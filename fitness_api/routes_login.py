@@ -36,13 +36,13 @@ async def show_login(request: Request[Resources]) -> Response:
 async def log_in(request: Request[Resources]) -> Response:
     form = await pages.read_form(request)
     way_back = browser_logins.way_back(form.get("next", ""))
-    email = form.get("email", "")
+    email = form.get("email", "")[: MAX_EMAIL + 1]  # what is counted is what is tried
     limits = request.state["limits"]
     address = counted_as(email)
     await limits.require("login", address)
     try:
         pair = await request.state["logins"].login(
-            email=email[: MAX_EMAIL + 1],
+            email=email,
             password=form.get("password", "")[: MAX_PASSWORD + 1],
             client_id=PAGES,
             origin=origin_of(request),

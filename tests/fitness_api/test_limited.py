@@ -15,6 +15,7 @@ from fitness_api import app
 from fitness_api.embedded.data_directory import free_port
 from fitness_api.settings import Settings
 from tests.fitness_api.client import CREDENTIALS, bearer, registered
+from tests.fitness_api.pages_client import send
 from tests.fitness_api.serving import serving
 
 WRONG = {**CREDENTIALS, "password": "wrong horse"}
@@ -95,6 +96,19 @@ async def test_one_address_has_one_quota_however_it_is_spelled(api: httpx.AsyncC
         for number, email in enumerate(spelled)
     ]
     assert statuses == [401] * 10 + [429] * (len(spelled) - 10)
+
+
+async def test_on_the_login_page_what_is_counted_is_what_is_tried(api: httpx.AsyncClient) -> None:
+    """The page reads no more than an address may have: what stands behind that must not make it another one."""
+    await registered(api)
+    api.cookies.clear()
+    page = await api.get("/v1/oauth/login?next=/v1/oauth/device")
+    statuses = []
+    for number in range(12):
+        email = CREDENTIALS["email"].ljust(300) + str(number)
+        answer = await send(api, page, "/v1/oauth/login", email=email, password="wrong horse")
+        statuses.append(answer.status_code)
+    assert statuses == [403] * 10 + [429] * 2
 
 
 async def test_a_phone_that_logged_in_before_is_not_kept_out(api: httpx.AsyncClient) -> None:
