@@ -38,6 +38,7 @@ from sync.view_mongo import MongoView
 
 RECORDS: Final = "sync_records"
 EPOCHS: Final = "sync_epochs"
+STARTED: Final = "started"  # an index of workouts
 
 COLLECTIONS: Final[Mapping[str, Mapping[str, Any]]] = {
     RECORDS: {
@@ -48,6 +49,10 @@ COLLECTIONS: Final[Mapping[str, Mapping[str, Any]]] = {
             (
                 [("user_id", 1), ("log", 1), ("at", -1), ("_id", -1)],
                 {"name": "log", "partialFilterExpression": {"log": {"$exists": True}}},
+            ),
+            (
+                [("user_id", 1), ("value.started_at", -1), ("_id", -1)],
+                {"name": STARTED, "partialFilterExpression": {"collection": "workouts"}},
             ),
             ([("expires_at", 1)], {"name": "expiry", "expireAfterSeconds": 0, "sparse": True}),
         ],

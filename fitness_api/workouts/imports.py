@@ -18,6 +18,7 @@ from fitness_api.workouts.import_store import ImportRecord, ImportStore
 from fitness_api.workouts.recording import Lap, Recording, Session
 from sync import exchange, tracks
 from sync.errors import AccountDeleted, DocumentPurged, TrackConflict
+from sync.patch import position
 from sync.store import Store
 from sync.track_store import COLLECTION, TrackStore
 from sync.tracks import Chunk
@@ -35,7 +36,6 @@ _NOUNS: Final = {
     "run": "run", "ride": "ride", "swim": "swim", "walk": "walk", "hike": "hike", "row": "row",
     "strength": "strength workout", "yoga": "yoga", "hiit": "HIIT workout", "other": "workout",
 }  # fmt: skip
-_BASE_62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # in the order of UTF-8
 
 
 class Imported(NamedTuple):
@@ -206,15 +206,6 @@ def _lap_values(lap: Lap, index: int) -> dict[str, Value]:
         "avg_hr_bpm": lap.avg_hr_bpm,
         "pos": position(index),
     }
-
-
-def position(index: int) -> str:
-    """Return a fractional index: "c" says that three digits follow, so that apps' libraries find room between any two."""
-    digits = ""
-    for _ in range(3):
-        index, digit = divmod(index, 62)
-        digits = _BASE_62[digit] + digits
-    return f"c{digits}"
 
 
 def title(sport: str, started_at_ms: int, utc_offset_s: int | None) -> str:

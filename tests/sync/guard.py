@@ -10,7 +10,7 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 from sync.store_mongo import RECORDS
 
 # What the feed and single records are read by; a plan with any other index, or none, is a defect.
-INDEXES = {"feed", "log", "_id_"}
+INDEXES = {"feed", "log", "started", "_id_"}
 
 
 class OneAccountGuard(CommandListener):

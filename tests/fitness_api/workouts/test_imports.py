@@ -15,11 +15,12 @@ from fitness_api.workouts.decoder_process import MAX_FILE_BYTES
 from fitness_api.workouts.errors import FileDamaged, FileUnreadable, FormatUnknown
 from fitness_api.workouts.import_store import ImportRecord
 from fitness_api.workouts.import_store_mongo import MongoImportStore
-from fitness_api.workouts.imports import MAX_LAPS, Imported, position, title
+from fitness_api.workouts.imports import MAX_LAPS, Imported, title
 from sync import exchange, tracks
 from sync.document import Document, Key, read
 from sync.errors import DocumentPurged, StoreUnavailable
 from sync.merge import PURGE_AFTER_MS
+from sync.patch import position
 from sync.store_mongo import MongoStore
 from sync.track_store import Stored
 from sync.track_store_mongo import MongoTrackStore
