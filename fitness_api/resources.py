@@ -195,7 +195,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             "single_use": single_use,
             "audit": audit,
             "registrations": Registrations(
-                MongoClientStore(database), clients.first_party(settings.app_redirect_uris.split())
+                MongoClientStore(database), sessions, clients.first_party(settings.app_redirect_uris.split())
             ),
             "introspection": Introspection(sessions, accounts, master_key=master_key),
             "codes": Codes(single_use, sessions, accounts, audit),

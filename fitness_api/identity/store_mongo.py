@@ -22,6 +22,7 @@ from pymongo.write_concern import WriteConcern
 from fitness_api.identity.accounts import Account
 from fitness_api.identity.errors import EmailTaken, StoreUnavailable
 from fitness_api.identity.refresh_tokens import Session
+from fitness_api.identity.scopes import FIRST_PARTY, PAGES
 from fitness_api.identity.signing_keys import State, StoredKey
 from fitness_api.identity.store import Credentials, Device, DeviceDetails, PushAddress, Standing
 from sync.errors_mongo import is_passing
@@ -34,6 +35,8 @@ UNFINISHED: Final = "unfinished_erasures"
 UNTOLD: Final = "untold_erasures"
 BURIED_ADDRESSES: Final = "buried_addresses"
 OWNERS: Final = "owner"
+# And who removes a client, what was given to it: sessions of our own are not in this index.
+OF_CLIENT: Final = "of_client"
 
 COLLECTIONS: Final[Mapping[str, dict[str, Any]]] = {
     "accounts": {
@@ -51,7 +54,11 @@ COLLECTIONS: Final[Mapping[str, dict[str, Any]]] = {
     "emails": {"shard_key": _BY_HASH, "indexes": [(_BY_HASH, {}), (_BY_USER, {"name": OWNERS})]},
     "sessions": {
         "shard_key": _BY_USER,
-        "indexes": [(_BY_USER, {}), ([("expires_at", 1)], {"expireAfterSeconds": 0})],
+        "indexes": [
+            (_BY_USER, {}),
+            ([("expires_at", 1)], {"expireAfterSeconds": 0}),
+            ([("given_to", 1)], {"name": OF_CLIENT, "sparse": True}),
+        ],
     },
     "devices": {"shard_key": _BY_USER, "indexes": [([("user_id", 1), ("device_id", 1)], {"unique": True})]},
     "push_addresses": {"shard_key": _BY_HASH, "indexes": [(_BY_HASH, {}), (_BY_USER, {"name": OWNERS})]},
@@ -159,6 +166,7 @@ class MongoStore:
                     **_owned(session.user_id, session.session_id),
                     "session_id": session.session_id,
                     "client_id": session.client_id,
+                    **({} if session.client_id in {FIRST_PARTY, PAGES} else {"given_to": session.client_id}),
                     "scopes": list(session.scopes),
                     "counter": session.counter,
                     "used_at": date(session.used_at_ms),

@@ -11,13 +11,13 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from fitness_api import app
 from fitness_api.identity.authorization import clients
-from fitness_api.identity.authorization.client_store_mongo import MongoClientStore
 from tests.fitness_api.client import Json, bearer, registered
 from tests.fitness_api.oauth import (
     ISSUER,
     REDIRECT,
     SECRET,
     VERIFIER,
+    administrator,
     asking,
     basic,
     client,
@@ -260,12 +260,18 @@ async def test_another_client_revokes_nothing(api: httpx.AsyncClient, database: 
 
 
 async def test_a_client_that_was_removed_is_nobody(api: httpx.AsyncClient, database: Database) -> None:
-    coach = await client(database)
+    coach, other = await client(database), await client(database)
     ada = await verified(api, database)
-    pair = (await token(api, redeeming(coach, await code_of(api, ada, coach)))).json()
-    await MongoClientStore(database).remove(coach.client_id)
+    pair, kept = [(await token(api, redeeming(one, await code_of(api, ada, one)))).json() for one in (coach, other)]
+    late = await code_of(api, ada, coach)
+    headers = await administrator(api, database)
+    assert (await api.delete(f"/v1/oauth/clients/{coach.client_id}", headers=headers)).status_code == 204
+    assert (await api.get("/v1/me", headers=bearer(pair))).status_code == 401
     form = {"grant_type": "refresh_token", "refresh_token": pair["refresh_token"], "client_id": coach.client_id}
     assert refused(await token(api, form)) == (401, "invalid_client")
+    assert refused(await token(api, redeeming(coach, late))) == (401, "invalid_client")
+    for mine in (ada, kept):
+        assert (await api.get("/v1/me", headers=bearer(mine))).status_code == 200
     asked = {**asking(coach), "approve": True}
     assert (await api.post("/v1/oauth/authorize", json=asked, headers=bearer(ada))).json()["code"] == (
         "authorization_request_invalid"

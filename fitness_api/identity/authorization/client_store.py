@@ -25,3 +25,7 @@ class ClientStore(Protocol):
     async def remove(self, client_id: str) -> bool:
         """False: there was none."""
         ...
+
+    async def sessions_of(self, client_id: str, *, limit: int) -> list[tuple[str, str]]:
+        """Return sessions that were given to it, by user id and session id; asks every shard."""
+        ...

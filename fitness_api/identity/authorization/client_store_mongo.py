@@ -11,7 +11,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from fitness_api.identity.authorization.clients import Client
-from fitness_api.identity.store_mongo import Document, date, ms, translated
+from fitness_api.identity.store_mongo import OF_CLIENT, Document, date, ms, translated
 
 COLLECTIONS: Final[Mapping[str, dict[str, Any]]] = {"oauth_clients": {"shard_key": None, "indexes": []}}
 
@@ -25,6 +25,7 @@ class MongoClientStore:
             read_concern=ReadConcern("majority"),
         )
         self._clients: AsyncCollection[Document] = database["oauth_clients"]
+        self._sessions: AsyncCollection[Document] = database["sessions"]
 
     async def add(self, client: Client, *, most: int) -> bool:
         with translated():
@@ -48,6 +49,12 @@ class MongoClientStore:
         with translated():
             done = await self._clients.delete_one({"_id": client_id})
         return done.deleted_count == 1
+
+    async def sessions_of(self, client_id: str, *, limit: int) -> list[tuple[str, str]]:
+        with translated():
+            local = self._sessions.with_options(read_concern=ReadConcern("local"))
+            found = local.find({"given_to": client_id}, {"user_id": 1, "session_id": 1}, hint=OF_CLIENT, limit=limit)
+            return [(session["user_id"], session["session_id"]) async for session in found]
 
 
 def _document(client: Client) -> Document:

@@ -11,14 +11,19 @@ from fitness_api.identity.authorization.client_store import ClientStore
 from fitness_api.identity.authorization.clients import Client, GrantType
 from fitness_api.identity.errors import OAuthRefused, TooManyClients
 from fitness_api.identity.key_ring import wall_clock_ms
+from fitness_api.identity.sessions import Sessions
 
 # Compared where there is no secret, so that it takes as long. Nothing hashes to zeros.
 _NONE: Final = bytes(32)
+_ENDED_AT_ONCE: Final = 100
 
 
 class Registrations:
-    def __init__(self, store: ClientStore, first_party: Client, *, now_ms: Callable[[], int] = wall_clock_ms) -> None:
+    def __init__(
+        self, store: ClientStore, sessions: Sessions, first_party: Client, *, now_ms: Callable[[], int] = wall_clock_ms
+    ) -> None:
         self._store = store
+        self._sessions = sessions
         self._first_party = first_party
         self._now_ms = now_ms
 
@@ -56,8 +61,13 @@ class Registrations:
         return await self._store.clients(after=after, limit=limit)
 
     async def remove(self, client_id: str) -> bool:
-        """Its refresh tokens end at once, its access tokens when they expire. False: there was none."""
-        return await self._store.remove(client_id)
+        """Remove the client, then end what was given to it (not atomically: to be called again). False: there was nothing."""
+        removed = await self._store.remove(client_id)
+        while given := await self._store.sessions_of(client_id, limit=_ENDED_AT_ONCE):
+            removed = True
+            for user_id, session_id in given:
+                await self._sessions.revoke(user_id, session_id)
+        return removed
 
     async def authenticated(self, client_id: str, secret: str | None) -> Client:
         """Raises OAuthRefused (invalid_client) if there is no such client, or the secret is not its own, or is one too many."""

@@ -1,11 +1,14 @@
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from msgspec.structs import replace
 from pymongo.asynchronous.database import AsyncDatabase
 
+from fitness_api.identity import refresh_tokens
 from fitness_api.identity.authorization.client_store_mongo import MongoClientStore
 from fitness_api.identity.authorization.clients import Client
+from fitness_api.identity.store_mongo import MongoStore
 
 CLIENT = Client(
     client_id="c1",
@@ -48,3 +51,22 @@ async def test_removed_it_is_gone(clients: MongoClientStore) -> None:
     assert await clients.remove("c1")
     assert not await clients.remove("c1")
     assert await clients.client("c1") is None
+
+
+async def test_what_was_given_to_it_is_found_and_nothing_else(
+    clients: MongoClientStore, database: AsyncDatabase[dict[str, Any]]
+) -> None:
+    store, coach = MongoStore(database), str(UUID(int=2**128 - 1))
+    for user, client_id in (("u1", coach), ("u2", coach), ("u1", str(UUID(int=0))), ("u1", "app"), ("u2", "pages")):
+        session = refresh_tokens.begin(
+            user_id=user,
+            session_id=str(uuid4()),
+            client_id=client_id,
+            scopes=(),
+            user_agent="",
+            now_ms=4_000_000_000_000,
+        )
+        await store.add_session(session)
+    found = await clients.sessions_of(coach, limit=9)
+    assert sorted(user for user, _ in found) == ["u1", "u2"]
+    assert len(await clients.sessions_of(coach, limit=1)) == 1
