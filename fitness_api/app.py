@@ -34,6 +34,8 @@ from fitness_api import (
     routes_oauth,
     routes_operations,
     routes_pages,
+    routes_recovery,
+    routes_recovery_pages,
     routes_sync,
     routes_sync_review,
 )
@@ -71,6 +73,8 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *routes_authorize.OPERATIONS,
     *routes_device_login.OPERATIONS,
     *routes_login.OPERATIONS,
+    *routes_recovery.OPERATIONS,
+    *routes_recovery_pages.OPERATIONS,
     *routes_account.OPERATIONS,
     *routes_export.OPERATIONS,
     *routes_sync.OPERATIONS,

@@ -276,6 +276,20 @@ TOO_MANY_CLIENTS: Final = Problem(
     remedy="Remove a client that is no longer used, then register again. `limit` is the bound.",
     members={"limit": "limit"},
 )
+WEAK_PASSWORD: Final = Problem(
+    status=422,
+    code="weak_password",
+    title="The password is guessed first",
+    meaning="The password is long enough and among those that anybody tries first: a common one, a run, or the account's own address or name.",
+    remedy="Let the user choose another; a few random words are good. `detail` says what is wrong.",
+)
+LINK_INVALID: Final = Problem(
+    status=400,
+    code="link_invalid",
+    title="The link does not hold",
+    meaning="The token of a link from a mail was used before, has expired, was cancelled, or is none of ours.",
+    remedy="Ask for another mail.",
+)
 TOO_MANY_REQUESTS: Final = Problem(
     status=429,
     code="too_many_requests",
@@ -504,6 +518,8 @@ PROBLEMS: Final[Mapping[type[Exception], Problem]] = {
     identity.IdentityTaken: IDENTITY_TAKEN,
     identity.TooManyIdentities: TOO_MANY_IDENTITIES,
     identity.InvalidCredentials: INVALID_CREDENTIALS,
+    identity.WeakPassword: WEAK_PASSWORD,
+    identity.LinkInvalid: LINK_INVALID,
     identity.PasswordHashersBusy: TOO_MANY_REQUESTS,
     identity.AccountDeleted: ACCOUNT_DELETED,
     identity.ReauthenticationRequired: REAUTHENTICATION_REQUIRED,

@@ -15,7 +15,7 @@ from fitness_api.export.holdings import Sources
 from fitness_api.export.rows_mongo import MongoRows
 from fitness_api.idempotency import KEPT_MS, RUNNING_MS, Idempotency
 from fitness_api.idempotency_records_redis import RedisRecords
-from fitness_api.identity import gravestones
+from fitness_api.identity import gravestones, weak_passwords
 from fitness_api.identity.audit_log import AuditLog
 from fitness_api.identity.audit_store_mongo import MongoAuditStore
 from fitness_api.identity.authorization import clients
@@ -25,6 +25,7 @@ from fitness_api.identity.authorization.device_store_mongo import MongoDeviceSto
 from fitness_api.identity.authorization.devices import Devices as DeviceGrants
 from fitness_api.identity.authorization.introspection import Introspection
 from fitness_api.identity.authorization.registrations import Registrations
+from fitness_api.identity.correspondence import Correspondence
 from fitness_api.identity.devices import Devices
 from fitness_api.identity.dpop_replays_redis import RedisReplays
 from fitness_api.identity.erasure_store_mongo import MongoErasureStore
@@ -37,6 +38,8 @@ from fitness_api.identity.key_ring import KeyRing
 from fitness_api.identity.logins import Logins
 from fitness_api.identity.passwords import Passwords
 from fitness_api.identity.possession import Possession
+from fitness_api.identity.recovery import Recovery
+from fitness_api.identity.recovery_store_mongo import MongoRecoveryStore
 from fitness_api.identity.revocations import Revocations
 from fitness_api.identity.revocations_redis import RedisRevocations
 from fitness_api.identity.sessions import Sessions
@@ -51,10 +54,14 @@ from fitness_api.limits.buckets_local import LocalBuckets
 from fitness_api.limits.buckets_redis import RedisBuckets
 from fitness_api.limits.limiter import Limiter, Limits
 from fitness_api.live_sockets import LiveSockets
+from fitness_api.mail.deliver import Delivery
+from fitness_api.mail.outbox import Outbox
+from fitness_api.mail.outbox_mongo import MongoOutbox
+from fitness_api.mail.sender_smtp import SmtpSender
 from fitness_api.pacing import Pacing
 from fitness_api.pages import browser
 from fitness_api.redis_guarded import GuardedRedis
-from fitness_api.settings import Settings
+from fitness_api.settings import PREFIX, Settings, SettingsInvalid
 from fitness_api.workouts.decoder import Decoder
 from fitness_api.workouts.import_store import ImportStore
 from fitness_api.workouts.import_store_mongo import MongoImportStore
@@ -98,6 +105,8 @@ class Resources(TypedDict):
     proofs: Proofs
     completion: Completion
     enrolment: Enrolment
+    outbox: Outbox
+    recovery: Recovery
     devices: Devices
     tracks: TrackStore
     track_reads: asyncio.Semaphore
@@ -133,7 +142,16 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     sync_store = TidyingStore(MongoStore(database), hints.announce, tracks)
     accounts = MongoAccounts(database)
     passwords = Passwords(hashers=settings.password_hashers)
-    single_use, audit = MongoSingleUse(database), AuditLog(MongoAuditStore(database))
+    single_use, audited, recovery_store = (
+        MongoSingleUse(database),
+        MongoAuditStore(database),
+        MongoRecoveryStore(database),
+    )
+    outbox = MongoOutbox(database)
+    correspondence = Correspondence(
+        accounts, recovery_store, single_use, audited, outbox, public_url=settings.public_url
+    )
+    audit = AuditLog(audited, on_event=correspondence.announce)
     revocations = RedisRevocations(settings.redis_url)
     guarded_redis = GuardedRedis(settings.redis_url)
     possession = Possession(RedisReplays(guarded_redis), master_key=master_key)
@@ -164,6 +182,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     enrolment = Enrolment(
         factors, single_use, audit, party, master_key=master_key, has_other_way_in=accounts.has_password
     )
+    recovery = Recovery(accounts, recovery_store, passwords, sessions, single_use, audit, correspondence)
     live_sockets = LiveSockets(hints, sessions)
     log, leases = MongoLog(database), MongoLeases(database)
     limiter = Limiter(
@@ -177,6 +196,13 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         await running.enter_async_context(hints.running())
         await running.enter_async_context(revocations.running(sessions.forget))
         await running.enter_async_context(live_sockets.running())
+        await running.enter_async_context(audit.running())
+        if settings.smtp_url is not None:
+            delivery = Delivery(outbox, _sender(settings.smtp_url, settings.mail_from), correspondence.compose)
+            correspondence.wake = delivery.wake
+            await running.enter_async_context(delivery.running())
+        # Read from a file once; a request would hold up the others for it.
+        await asyncio.to_thread(weak_passwords.common)
         yield {
             "settings": settings,
             "mongo": mongo,
@@ -203,6 +229,8 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             "proofs": proofs,
             "completion": Completion(logins, proofs, single_use, audit),
             "enrolment": enrolment,
+            "outbox": outbox,
+            "recovery": recovery,
             "devices": Devices(accounts, sync_store),
             "tracks": tracks,
             "track_reads": asyncio.Semaphore(TRACK_READS),
@@ -225,3 +253,10 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         await guarded_redis.aclose()
         await redis.aclose()
         await mongo.close()
+
+
+def _sender(url: str, mail_from: str) -> SmtpSender:
+    try:
+        return SmtpSender(url, sender=mail_from)
+    except ValueError as error:
+        raise SettingsInvalid(f"{PREFIX}SMTP_URL or {PREFIX}MAIL_FROM: {error}") from None

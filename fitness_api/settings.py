@@ -78,6 +78,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     service_name: Annotated[str, Meta(min_length=1, max_length=64)] = "Fitness"
     passkey_rp_id: Annotated[str, Meta(pattern=r"^([a-z0-9-]+(\.[a-z0-9-]+)*)?$")] = ""
     passkey_origins: Annotated[str, Meta(pattern=r"^((https?://|android:apk-key-hash:)[^\s/]+( |$))*$")] = ""
+    smtp_url: Annotated[str, Meta(pattern="^smtps?://.")] | None = None
+    mail_from: Annotated[str, Meta(pattern=r"^[^<>@\s]+@[^<>@\s]+$|^[^<>]*<[^<>@\s]+@[^<>@\s]+>$")] = (
+        "no-reply@localhost"
+    )
     mongo_database: Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,37}$")] = "fitness"
     mongo_pool_size: Annotated[int, Meta(ge=1, le=1000)] = 100
     app_redirect_uris: str = ""

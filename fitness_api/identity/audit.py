@@ -23,6 +23,11 @@ Kind = Literal[
     "passkey_removed",
     "recovery_codes_renewed",
     "recovery_code_used",
+    "email_verified",
+    "email_change_asked",
+    "email_changed",
+    "password_changed",
+    "password_reset",
 ]
 
 

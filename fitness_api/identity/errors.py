@@ -9,6 +9,8 @@ IdentityError
   ├─ IdentityTaken        the identity is another account's
   ├─ TooManyIdentities    the account has as many as it may
   ├─ InvalidCredentials   the address and the password do not belong together, or nobody has that address
+  ├─ WeakPassword         among those that are guessed first, or the account's own address or name
+  ├─ LinkInvalid          a link from a mail that was used, has expired, or never was one
   ├─ PasswordHashersBusy  more passwords wait to be checked than can be in good time; nothing was checked
   ├─ AccountDeleted       the account was erased; nothing of it comes back
   ├─ ReauthenticationRequired   the login is too long ago for what is asked, or showed no second factor where there is one
@@ -88,6 +90,20 @@ class InvalidCredentials(IdentityError):
 
     def __init__(self) -> None:
         super().__init__("The address or the password is wrong.")
+
+
+class WeakPassword(IdentityError):
+    """The detail says what is wrong with it."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+
+
+class LinkInvalid(IdentityError):
+    """Says the same whichever of these it is."""
+
+    def __init__(self) -> None:
+        super().__init__("This link was used before, has expired, or is none of ours. Ask for another one.")
 
 
 class PasswordHashersBusy(IdentityError):

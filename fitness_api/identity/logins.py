@@ -1,7 +1,7 @@
 """Registering and logging in: every way into an account of our own apps ends at `Logins.admit`."""
 
 import unicodedata
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime
 from typing import Final
 from uuid import uuid4
@@ -27,6 +27,7 @@ from fitness_api.identity.scopes import FIRST_PARTY, PAGES, USER_SCOPES
 from fitness_api.identity.sessions import RECENT_LOGIN_S, Sessions, TokenPair
 from fitness_api.identity.single_use import Artefact, SingleUse
 from fitness_api.identity.store import Store
+from fitness_api.identity.weak_passwords import require_strong
 
 # RFC 8176: a password, and more than one factor.
 PASSWORD: Final = "pwd"  # noqa: S105
@@ -82,13 +83,14 @@ class Logins:
         origin: Origin,
         key_thumbprint: str | None = None,
     ) -> TokenPair:
-        """Raises InvalidBody, EmailTaken, or PasswordHashersBusy."""
+        """Raises InvalidBody, WeakPassword, EmailTaken, or PasswordHashersBusy."""
         now_ms = self._now_ms()
         address = accounts.normalised_address(email)
         password = accounts.normalised_password(password)
         account = Account(user_id=str(uuid4()), email=accounts.tidy(email), created_at_ms=now_ms)
         if display_name is not None:
             account = accounts.changed(account, {"display_name": display_name}, now_year=_year(now_ms))
+        require_strong(password, email=account.email, display_name=account.display_name)
         if await self._store.credentials(address) is not None:
             raise EmailTaken  # before a hash is spent on it; the claim below is what decides
         password_hash = await self._passwords.hash(password)
@@ -116,13 +118,28 @@ class Logins:
         password_hash = None if known is None else known.password_hash
         holds = await self._passwords.verify(password_hash, password, is_known_device=is_known_device)
         if not holds or known is None or password_hash is None:
+            if known is not None:
+                self._audit.note(known.user_id, "login_failed", origin=origin)
             raise InvalidCredentials
+        checked = {password_hash}
         if self._passwords.is_outdated(password_hash):
             renewed = await self._passwords.hash(password, is_known_device=is_known_device)
             await self._store.replace_password_hash(known.user_id, before=password_hash, after=renewed)
-        return await self.admit(
-            known.user_id, methods=(PASSWORD,), client_id=client_id, origin=origin, key_thumbprint=key_thumbprint
-        )
+            checked.add(renewed)
+        try:
+            pair = await self.admit(
+                known.user_id, methods=(PASSWORD,), client_id=client_id, origin=origin, key_thumbprint=key_thumbprint
+            )
+        except MfaRequired as half:
+            if not await self._is_still(address, checked):
+                digest = single_use.digest_of(half.mfa_token)
+                await self._artefacts.use(PENDING_KIND, digest, now_ms=self._now_ms())
+                raise InvalidCredentials from None
+            raise
+        if not await self._is_still(address, checked):
+            await self._sessions.revoke_token(pair.access_token, client_id=client_id)
+            raise InvalidCredentials
+        return pair
 
     async def admit(
         self,
@@ -177,6 +194,11 @@ class Logins:
         """Raises ReauthenticationRequired if the account has a second factor and this login did not show one."""
         if MULTIPLE not in principal.methods and await self._second_factors(principal.user_id):
             raise ReauthenticationRequired(max_age_s=RECENT_LOGIN_S, second_factor=True)
+
+    async def _is_still(self, address: str, checked: Collection[str]) -> bool:
+        """A new password ends what an older one began, and this may have begun while it did so."""
+        known = await self._store.credentials(address)
+        return known is not None and known.password_hash in checked
 
     async def _put_off(self, pending: Pending) -> str:
         token = single_use.secret()

@@ -54,8 +54,8 @@ class SingleUse(Protocol):
         """Count what was shown with it and did not hold; return how often that was, however many call at the same time."""
         ...
 
-    async def cancel(self, user_id: str, kinds: Collection[str]) -> None:
-        """Remove the account's artefacts of these kinds, redeemed or not."""
+    async def cancel(self, user_id: str, kinds: Collection[str] | None = None) -> None:
+        """Remove the account's artefacts of these kinds, or all of them, redeemed or not."""
         ...
 
 

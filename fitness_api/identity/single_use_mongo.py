@@ -75,12 +75,12 @@ class MongoSingleUse:
             )
         return 0 if found is None else int(found["misses"])
 
-    async def cancel(self, user_id: str, kinds: Collection[str]) -> None:
+    async def cancel(self, user_id: str, kinds: Collection[str] | None = None) -> None:
         with translated():
             # From every shard, which is what a rare event may cost; each is then removed by its name.
             local = self._artefacts.with_options(read_concern=ReadConcern("local"))
             async for found in local.find({"user_id": user_id}, {"_id": 1}, hint=OWNERS):
-                if found["_id"].partition(":")[0] in kinds:
+                if kinds is None or found["_id"].partition(":")[0] in kinds:
                     await self._artefacts.delete_one({"_id": found["_id"], "user_id": user_id})
 
 

@@ -12,6 +12,7 @@ from functools import cache
 from typing import Final
 
 from fitness_api.identity.accounts import MIN_PASSWORD
+from fitness_api.identity.errors import WeakPassword
 
 MAX_REPEATED: Final = 4  # characters of a unit: 12341234, abababab, 00000000
 MIN_OWN_WORD: Final = 3  # a shorter one stands in many a good password by chance
@@ -38,6 +39,13 @@ def fault(password: str, *, own: Iterable[str] = ()) -> str | None:
     if bare in _own_words(own):
         return "This password is the address or the name of the account."
     return None
+
+
+def require_strong(password: str, *, email: str, display_name: str | None) -> None:
+    """Raises WeakPassword."""
+    found = fault(password, own=(email, display_name or ""))
+    if found is not None:
+        raise WeakPassword(found)
 
 
 def _is_repeated(plain: str) -> bool:

@@ -147,8 +147,13 @@ def _when(seen: Seen) -> str:
     return f"{datetime.fromtimestamp(seen.at_ms / 1000, zone):%Y-%m-%d %H:%M} ({seen.timezone or 'UTC'})"
 
 
+def described(user_agent: str) -> str:
+    """Return which app and system a user agent names, in our words; "" where it names none that we know."""
+    named = user_agent.lower()
+    known = (next((word for mark, word in table if mark in named), "") for table in (_APPS, _SYSTEMS))
+    return ", ".join(filter(None, known))
+
+
 def _where(seen: Seen, frame: Frame) -> str:
-    user_agent = seen.user_agent.lower()
-    known = [next((word for mark, word in table if mark in user_agent), "") for table in (_APPS, _SYSTEMS)]
-    described = ", ".join(filter(None, known)) or frame.unknown_place
-    return f"{described} ({seen.address})" if seen.address else described
+    words = described(seen.user_agent) or frame.unknown_place
+    return f"{words} ({seen.address})" if seen.address else words
