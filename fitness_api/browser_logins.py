@@ -14,6 +14,7 @@ from fitness_api.errors import ApiError, NotAuthenticated, NoWayBack
 from fitness_api.identity.access_tokens import Principal
 from fitness_api.identity.authorization.device_grants import Approval
 from fitness_api.identity.errors import AccountDeleted, EmailUnverified, FirstPartyOnly, IdentityError
+from fitness_api.identity.factors.completion import Completed
 from fitness_api.identity.scopes import FIRST_PARTY, PAGES
 from fitness_api.identity.sessions import TokenPair
 from fitness_api.limits.errors import LimitsError
@@ -22,6 +23,7 @@ from fitness_api.pages.markup import join, markup
 from fitness_api.resources import Resources
 
 LOGIN: Final = "/v1/oauth/login"
+PASSKEY_LOGIN: Final = "/v1/oauth/login/passkey"
 SECOND_FACTOR: Final = "/v1/oauth/second-factor"
 
 # A login leads back to where it was asked for, and that is one of our own pages.
@@ -83,6 +85,16 @@ def begin(request: Request[Resources], pair: TokenPair, way_back: str) -> Respon
     response = to(way_back)
     browser.set_cookie(request, response, browser.LOGIN, pair.access_token, max_age_s=pair.expires_in)
     browser.drop_cookie(request, response, browser.MFA)
+    return response
+
+
+async def begin_remembered(request: Request[Resources], completed: Completed, way_back: str) -> Response:
+    """As `begin`; the browser is known again to the account's address, as after a login by password alone."""
+    response = begin(request, completed.pair, way_back)
+    account = await request.state["accounts"].account(completed.user_id)
+    if account is not None:
+        for name, cookie in request.state["limits"].remember(account.email).items():
+            response.headers.append(name, cookie)
     return response
 
 

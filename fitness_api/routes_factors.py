@@ -1,5 +1,6 @@
 """Completing a login by a second factor, and logging in by a passkey."""
 
+from collections.abc import Mapping
 from typing import Annotated, Final
 
 from msgspec import Meta, Struct
@@ -42,10 +43,10 @@ class PasskeyLogin(Struct, frozen=True, kw_only=True):
 
 async def complete(request: Request[Resources]) -> Response:
     body = await bodies.read(request, MfaAnswer, limit_bytes=PASSKEY_LIMIT_BYTES)
-    pair = await request.state["completion"].complete(
+    completed = await request.state["completion"].complete(
         body.mfa_token, _shown(body), origin=origin_of(request), key_thumbprint=await key_thumbprint_of(request)
     )
-    return bodies.respond(request, pair)
+    return bodies.respond(request, completed.pair, headers=await remembered(request, completed.user_id))
 
 
 async def mfa_options(request: Request[Resources]) -> Response:
@@ -59,10 +60,17 @@ async def passkey_login_options(request: Request[Resources]) -> Response:
 
 async def passkey_login(request: Request[Resources]) -> Response:
     body = await bodies.read(request, PasskeyLogin, limit_bytes=PASSKEY_LIMIT_BYTES)
-    pair = await request.state["completion"].passkey_login(
+    completed = await request.state["completion"].passkey_login(
         body.credential, origin=origin_of(request), key_thumbprint=await key_thumbprint_of(request)
     )
-    return bodies.respond(request, pair)
+    return bodies.respond(request, completed.pair, headers=await remembered(request, completed.user_id))
+
+
+async def remembered(request: Request[Resources], user_id: str) -> Mapping[str, str]:
+    """Return the header by which this device is known again to the account's address, as after a login by password."""
+    account = await request.state["accounts"].account(user_id)
+    found: dict[str, str] = {} if account is None else request.state["limits"].remember(account.email)
+    return found
 
 
 def _shown(body: MfaAnswer) -> Shown:
@@ -85,6 +93,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=complete,
         tag="Second factors",
         summary="Complete a login by a second factor",
+        limits=("mfa",),
         description=(
             "With the `mfa_token` of an answer `mfa_required`, which holds for five minutes and one login. The fifth answer that does "
             "not hold ends it. A passkey's options come from `/v1/auth/mfa/options`. A login that was begun with a proof in the DPoP header "
@@ -98,7 +107,6 @@ OPERATIONS: tuple[Operation, ...] = (
             "passkey_refused",
             "invalid_dpop_proof",
             "use_dpop_nonce",
-            "too_many_requests",
             "unavailable",
         ),
     ),
@@ -108,6 +116,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=mfa_options,
         tag="Second factors",
         summary="Ask what to ask a passkey, to complete a login",
+        limits=("nonce",),
         description="For `navigator.credentials.get()` and its like. They are answered once, within five minutes.",
         body=MfaToken,
         answers={200: RequestOptions},
@@ -119,6 +128,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=passkey_login_options,
         tag="Second factors",
         summary="Ask what to ask a passkey, to log in by it",
+        limits=("nonce",),
         description="For `navigator.credentials.get()` and its like. They are answered once, within five minutes.",
         answers={200: RequestOptions},
         problems=("unavailable",),
@@ -129,6 +139,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=passkey_login,
         tag="Second factors",
         summary="Log in by a passkey",
+        limits=("code",),
         description="It verified its user, by finger, face or code, so that no second factor is asked for. With a proof in the DPoP "
         "header the tokens are bound to its key.",
         body=PasskeyLogin,

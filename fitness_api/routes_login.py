@@ -1,24 +1,35 @@
 """The login on our own pages: for the consent page and the device page, which lead here and are led back to."""
 
+from collections.abc import Mapping
 from typing import Final
 
+from msgspec import DecodeError, json
 from starlette.requests import Request
 from starlette.responses import Response
 
 from fitness_api import browser_logins, pages
-from fitness_api.browser_logins import LOGIN, visitor
+from fitness_api.browser_logins import LOGIN, PASSKEY_LOGIN, SECOND_FACTOR, visitor
 from fitness_api.identity.accounts import MAX_EMAIL, MAX_PASSWORD, counted_as
-from fitness_api.identity.errors import GrantInvalid, InvalidCredentials, MfaRequired, SecondFactorRefused
-from fitness_api.identity.factors.completion import RecoveryCode, TotpCode
+from fitness_api.identity.errors import (
+    GrantInvalid,
+    InvalidCredentials,
+    MfaRequired,
+    NoSecondFactor,
+    PasskeyRefused,
+    SecondFactorRefused,
+)
+from fitness_api.identity.factors.completion import RecoveryCode, Shown, TotpCode
+from fitness_api.identity.factors.passkeys import Assertion
 from fitness_api.identity.logins import PENDING_MS
 from fitness_api.identity.scopes import PAGES
 from fitness_api.operation import Media, Operation, Parameter
 from fitness_api.origins import origin_of
-from fitness_api.pages import browser
-from fitness_api.pages.markup import markup
+from fitness_api.pages import Markup, browser, markup
+from fitness_api.pages.passkey import ANSWER, SCRIPT
 from fitness_api.resources import Resources
 
 MAX_CODE: Final = 64  # a recovery code, with whatever it is grouped by
+PASSKEY_FAILED: Final = "That passkey is not known here, or did not answer in time."
 
 HTML: Final = Media(types=("text/html",))
 FORM: Final = Media(types=("application/x-www-form-urlencoded",))
@@ -59,40 +70,40 @@ async def log_in(request: Request[Resources]) -> Response:
 
 
 @browser_logins.page
-async def show_second_factor(request: Request[Resources]) -> Response:
-    way_back = browser_logins.way_back(request.query_params.get("next", ""))
-    mfa_token = browser.cookie(request, browser.MFA)
-    if mfa_token is None:
-        return browser_logins.to(browser_logins.login_page(way_back))
+async def log_in_by_passkey(request: Request[Resources]) -> Response:
+    form = await pages.read_form(request)
+    way_back = browser_logins.way_back(form.get("next", ""))
     try:
-        ways = await request.state["completion"].ways(mfa_token)
-    except GrantInvalid:
-        return _begin_again(request, way_back)
-    return _second_factor(request, way_back, ways)
+        completed = await request.state["completion"].passkey_login(
+            _assertion(form), client_id=PAGES, origin=origin_of(request)
+        )
+    except PasskeyRefused:
+        return _login(request, way_back, failure=PASSKEY_FAILED)
+    return await browser_logins.begin_remembered(request, completed, way_back)
+
+
+@browser_logins.page
+async def show_second_factor(request: Request[Resources]) -> Response:
+    return await _second_factor(request, browser_logins.way_back(request.query_params.get("next", "")))
 
 
 @browser_logins.page
 async def show_code(request: Request[Resources]) -> Response:
-    """What is typed is an app's code where it has six figures, else a recovery code, which has more."""
+    """Take a code, or a passkey's answer."""
     form = await pages.read_form(request)
     way_back = browser_logins.way_back(form.get("next", ""))
-    await request.state["limits"].require("mfa")
     mfa_token = browser.cookie(request, browser.MFA) or ""
-    typed = form.get("code", "")[:MAX_CODE]
-    figures = "".join(typed.split())
-    shown = TotpCode(figures) if len(figures) == 6 and figures.isdecimal() else RecoveryCode(typed)
-    completion = request.state["completion"]
     try:
-        completed = await completion.complete(mfa_token, shown, client_id=PAGES, origin=origin_of(request))
+        completed = await request.state["completion"].complete(
+            mfa_token, _shown(form), client_id=PAGES, origin=origin_of(request)
+        )
+    except PasskeyRefused:
+        return await _second_factor(request, way_back, failure=PASSKEY_FAILED)
     except SecondFactorRefused:
-        try:
-            ways = await completion.ways(mfa_token)
-        except GrantInvalid:
-            return _begin_again(request, way_back)
-        return _second_factor(request, way_back, ways, error="This code is wrong, or was used before.")
+        return await _second_factor(request, way_back, error="This code is wrong, or was used before.")
     except GrantInvalid:
         return _begin_again(request, way_back)
-    return browser_logins.begin(request, completed, way_back)
+    return await browser_logins.begin_remembered(request, completed, way_back)
 
 
 @browser_logins.page
@@ -112,29 +123,69 @@ def _begin_again(request: Request[Resources], way_back: str) -> Response:
     return response
 
 
-def _second_factor(request: Request[Resources], way_back: str, ways: tuple[str, ...], *, error: str = "") -> Response:
+def _shown(form: Mapping[str, str]) -> Shown:
+    """What is typed is an app's code where it has six figures, else a recovery code, which has more."""
+    if form.get(ANSWER):
+        return _assertion(form)
+    typed = form.get("code", "")[:MAX_CODE]
+    figures = "".join(typed.split())
+    return TotpCode(figures) if len(figures) == 6 and figures.isdecimal() else RecoveryCode(typed)
+
+
+def _assertion(form: Mapping[str, str]) -> Assertion:
+    """Raises PasskeyRefused if the form carries no passkey's answer."""
+    try:
+        return json.decode(form.get(ANSWER, ""), type=Assertion)
+    except (DecodeError, UnicodeError, RecursionError):
+        raise PasskeyRefused from None
+
+
+async def _second_factor(
+    request: Request[Resources], way_back: str, *, error: str = "", failure: str = ""
+) -> Response:
+    """Ask for what the account has. `error` is the code's, `failure` anything else's."""
+    mfa_token = browser.cookie(request, browser.MFA)
+    if mfa_token is None:
+        return browser_logins.to(browser_logins.login_page(way_back))
+    completion = request.state["completion"]
+    try:
+        ways = await completion.ways(mfa_token)
+        options = await completion.passkey_options(mfa_token) if "passkey" in ways else None
+    except (GrantInvalid, NoSecondFactor):
+        return _begin_again(request, way_back)
+    parts = [pages.failure(failure)] if failure else []
+    if options is not None:
+        asked = json.encode(options).decode()
+        back = pages.hidden("next", way_back)
+        parts.append(pages.passkey(request, SECOND_FACTOR, "Use a passkey", back, options=asked, quiet=False))
     hint = {
         (True, True): "From your authenticator app, or one of your recovery codes.",
         (True, False): "From your authenticator app.",
         (False, True): "One of your recovery codes.",
     }.get(("totp" in ways, "recovery_code" in ways))
-    body = markup("<p>Log in to the app with your passkey, and begin again there.</p>")
-    if hint is not None:
-        code = pages.field(
-            "code",
-            "Code",
-            hint=hint,
-            error=error,
-            autocomplete="one-time-code",
-            attributes={"class": "code", "maxlength": str(MAX_CODE), "autocapitalize": "none", "spellcheck": "false"},
-        )
-        body = pages.form(
-            request, browser_logins.SECOND_FACTOR, pages.hidden("next", way_back), code, pages.button("Continue")
-        )
-    return pages.render(request, "One more step", body, status=403 if error else 200)
+    if hint is None:
+        parts.append(markup("<p>Without a passkey here, log in on the device that has it.</p>"))
+    else:
+        parts.append(_code_form(request, way_back, hint, error=error, quiet=options is not None))
+    status = 403 if error or failure else 200
+    return pages.render(request, "One more step", pages.join(parts), status=status, scripts=(SCRIPT,))
 
 
-def _login(request: Request[Resources], way_back: str, *, email: str = "", error: str = "") -> Response:
+def _code_form(request: Request[Resources], way_back: str, hint: str, *, error: str, quiet: bool) -> Markup:
+    code = pages.field(
+        "code",
+        "Code",
+        hint=hint,
+        error=error,
+        autocomplete="one-time-code",
+        attributes={"class": "code", "maxlength": str(MAX_CODE), "autocapitalize": "none", "spellcheck": "false"},
+    )
+    return pages.form(
+        request, SECOND_FACTOR, pages.hidden("next", way_back), code, pages.button("Continue", quiet=quiet)
+    )
+
+
+def _login(request: Request[Resources], way_back: str, *, email: str = "", error: str = "", failure: str = "") -> Response:
     body = pages.form(
         request,
         LOGIN,
@@ -150,8 +201,17 @@ def _login(request: Request[Resources], way_back: str, *, email: str = "", error
         pages.field("password", "Password", kind="password", error=error, autocomplete="current-password"),
         pages.button("Log in"),
     )
+    passkey = pages.passkey(
+        request,
+        PASSKEY_LOGIN,
+        "Log in with a passkey",
+        pages.hidden("next", way_back),
+        options_url="/v1/auth/passkeys/login/options",
+    )
+    parts = [*([pages.failure(failure)] if failure else []), body, passkey]
     # Not 401: that asks for an Authorization header.
-    return pages.render(request, "Log in", body, status=403 if error else 200)
+    status = 403 if error or failure else 200
+    return pages.render(request, "Log in", pages.join(parts), status=status, scripts=(SCRIPT,))
 
 
 _NEXT: Final = Parameter(name="next", where="query", description="The page of ours to go on to.", required=True)
@@ -176,20 +236,32 @@ OPERATIONS: tuple[Operation, ...] = (
         answers={303: None, 403: HTML, 429: HTML, 503: HTML},
     ),
     Operation(
+        method="POST",
+        path=PASSKEY_LOGIN,
+        handler=log_in_by_passkey,
+        tag="Pages",
+        summary="What the login page's passkey button sends",
+        limits=("code",),
+        body=FORM,
+        answers={303: None, 403: HTML, 429: HTML, 503: HTML},
+    ),
+    Operation(
         method="GET",
-        path=browser_logins.SECOND_FACTOR,
+        path=SECOND_FACTOR,
         handler=show_second_factor,
         tag="Pages",
         summary="The page for a second factor",
+        limits=("nonce",),
         parameters=(_NEXT,),
         answers={200: HTML, 303: None},
     ),
     Operation(
         method="POST",
-        path=browser_logins.SECOND_FACTOR,
+        path=SECOND_FACTOR,
         handler=show_code,
         tag="Pages",
         summary="What the page for a second factor sends",
+        limits=("mfa",),
         body=FORM,
         answers={303: None, 403: HTML, 429: HTML, 503: HTML},
     ),

@@ -8,6 +8,7 @@ form = await pages.read_form(request)  # of a page of ours only, else ForgedForm
 
 from fitness_api.pages.forms import button, failure, field, form, hidden, read_form
 from fitness_api.pages.markup import Markup, join, markup
+from fitness_api.pages.passkey import passkey
 from fitness_api.pages.shell import render
 
-__all__ = ["Markup", "button", "failure", "field", "form", "hidden", "join", "markup", "read_form", "render"]
+__all__ = ["Markup", "button", "failure", "field", "form", "hidden", "join", "markup", "passkey", "read_form", "render"]

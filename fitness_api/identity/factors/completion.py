@@ -1,7 +1,7 @@
 """Completing a login by a second factor, or making one by a passkey alone."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
@@ -29,6 +29,11 @@ class RecoveryCode(Struct, frozen=True):
 
 
 Shown = TotpCode | RecoveryCode | Assertion
+
+
+class Completed(NamedTuple):
+    user_id: str
+    pair: TokenPair
 
 
 class Completion:
@@ -63,7 +68,7 @@ class Completion:
         client_id: str = FIRST_PARTY,
         origin: Origin,
         key_thumbprint: str | None = None,
-    ) -> TokenPair:
+    ) -> Completed:
         """Begin the session that the token stands for. MAX_MISSES that do not hold end it.
 
         Raises SecondFactorRefused, PasskeyRefused, TooManyGuesses; GrantInvalid if the token does not hold (any more), or not for
@@ -79,7 +84,7 @@ class Completion:
             raise
         if isinstance(shown, RecoveryCode):
             await self._audit.record(pending.user_id, "recovery_code_used", origin=origin)
-        return await self._logins.complete(mfa_token, method, origin=origin)
+        return Completed(pending.user_id, await self._logins.complete(mfa_token, method, origin=origin))
 
     async def passkey_login(
         self,
@@ -88,16 +93,17 @@ class Completion:
         client_id: str = FIRST_PARTY,
         origin: Origin,
         key_thumbprint: str | None = None,
-    ) -> TokenPair:
+    ) -> Completed:
         """Begin a session of whose passkey this is. Raises PasskeyRefused."""
         proved = await self._proofs.login(assertion)
-        return await self._logins.admit(
+        pair = await self._logins.admit(
             proved.user_id,
             methods=(*proved.methods, MULTIPLE),
             client_id=client_id,
             origin=origin,
             key_thumbprint=key_thumbprint,
         )
+        return Completed(proved.user_id, pair)
 
     async def _prove(self, pending: Pending, shown: Shown) -> str:
         match shown:

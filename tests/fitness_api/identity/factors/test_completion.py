@@ -20,19 +20,18 @@ from fitness_api.identity.errors import (
     SecondFactorRefused,
     TooManyGuesses,
 )
-from fitness_api.identity.factors.completion import MAX_MISSES, RecoveryCode, TotpCode
+from fitness_api.identity.factors.completion import MAX_MISSES, Completed, RecoveryCode, TotpCode
 from fitness_api.identity.factors.passkeys import Assertion
 from fitness_api.identity.logins import PENDING_MS
 from fitness_api.identity.scopes import PAGES
-from fitness_api.identity.sessions import TokenPair
 from tests.fitness_api.identity.factors.authenticator import PRESENT, Authenticator
 from tests.fitness_api.identity.factors.conftest import HERE, PASSWORD, Person, told
 
 REFUSALS = (GrantInvalid, SecondFactorRefused, TooManyGuesses, PasskeyRefused)
 
 
-async def outcomes(calls: Sequence[Awaitable[TokenPair]]) -> Counter[str]:
-    async def outcome(call: Awaitable[TokenPair]) -> str:
+async def outcomes(calls: Sequence[Awaitable[Completed]]) -> Counter[str]:
+    async def outcome(call: Awaitable[Completed]) -> str:
         try:
             await call
         except REFUSALS as refused:
@@ -46,7 +45,7 @@ async def test_an_app_completes_a_login(ada: Person) -> None:
     await ada.use_app()
     token = await ada.mfa_token()
     assert await ada.completion.ways(token) == ("totp", "recovery_code")
-    pair = await ada.completion.complete(token, TotpCode(ada.code()), origin=HERE)
+    _, pair = await ada.completion.complete(token, TotpCode(ada.code()), origin=HERE)
     principal = await ada.sessions.authenticate(f"Bearer {pair.access_token}")
     assert principal.methods == ("pwd", "otp", "mfa")
     with pytest.raises(GrantInvalid):
@@ -71,7 +70,7 @@ async def test_a_passkey_completes_a_login(ada: Person) -> None:
     assert await ada.completion.ways(token) == ("passkey", "recovery_code")
     options = told(await ada.completion.passkey_options(token))
     assert [one["type"] for one in options["allowCredentials"]] == ["public-key"]
-    pair = await ada.completion.complete(token, msgspec.convert(phone.get(options), Assertion), origin=HERE)
+    _, pair = await ada.completion.complete(token, msgspec.convert(phone.get(options), Assertion), origin=HERE)
     principal = await ada.sessions.authenticate(f"Bearer {pair.access_token}")
     assert principal.methods == ("pwd", "hwk", "mfa")
 
@@ -80,7 +79,7 @@ async def test_a_passkey_logs_in_by_itself(ada: Person) -> None:
     phone = await ada.use_passkey()
     options = told(await ada.proofs.login_options())
     assert options["allowCredentials"] == []
-    pair = await ada.completion.passkey_login(msgspec.convert(phone.get(options), Assertion), origin=HERE)
+    _, pair = await ada.completion.passkey_login(msgspec.convert(phone.get(options), Assertion), origin=HERE)
     principal = await ada.sessions.authenticate(f"Bearer {pair.access_token}")
     assert (principal.user_id, principal.methods) == (ada.user_id, ("hwk", "user", "mfa"))
     await ada.logins.require_second_factor(principal)
@@ -241,7 +240,7 @@ async def test_a_login_is_completed_with_the_key_that_it_was_begun_with(ada: Per
     for other in (None, "another"):
         with pytest.raises(GrantInvalid):
             await ada.completion.complete(token, TotpCode(ada.code()), origin=HERE, key_thumbprint=other)
-    pair = await ada.completion.complete(token, TotpCode(ada.code()), origin=HERE, key_thumbprint="ada's")
+    _, pair = await ada.completion.complete(token, TotpCode(ada.code()), origin=HERE, key_thumbprint="ada's")
     assert pair.access_token
 
 
@@ -252,7 +251,7 @@ async def test_a_login_is_completed_by_the_client_that_began_it(ada: Person) -> 
     token = required.value.mfa_token
     with pytest.raises(GrantInvalid):
         await ada.completion.complete(token, TotpCode(ada.code()), origin=HERE)
-    pair = await ada.completion.complete(token, TotpCode(ada.code()), client_id=PAGES, origin=HERE)
+    _, pair = await ada.completion.complete(token, TotpCode(ada.code()), client_id=PAGES, origin=HERE)
     assert (await ada.sessions.authenticate(f"Bearer {pair.access_token}")).client_id == PAGES
 
 
@@ -294,7 +293,7 @@ async def test_what_needs_a_recent_login_needs_the_second_factor_where_there_is_
     await ada.use_app()
     with pytest.raises(ReauthenticationRequired):
         await ada.logins.require_second_factor(principal)
-    pair = await ada.completion.complete(await ada.mfa_token(), TotpCode(ada.code()), origin=HERE)
+    _, pair = await ada.completion.complete(await ada.mfa_token(), TotpCode(ada.code()), origin=HERE)
     await ada.logins.require_second_factor(await ada.sessions.authenticate(f"Bearer {pair.access_token}"))
     pair = await ada.sessions.refresh(pair.refresh_token)
     await ada.logins.require_second_factor(await ada.sessions.authenticate(f"Bearer {pair.access_token}"))
