@@ -13,7 +13,13 @@ ANSWER: Final = "passkey"
 
 
 def passkey(
-    request: Request[Any], action: str, label: str, *parts: Markup, options: str = "", options_url: str = ""
+    request: Request[Any],
+    action: str,
+    label: str,
+    *parts: Markup,
+    options: str = "",
+    options_url: str = "",
+    quiet: bool = True,
 ) -> Markup:
     """Return a form of its own. The page names SCRIPT among its scripts.
 
@@ -21,11 +27,12 @@ def passkey(
     """
     button = markup(
         '<p class="failure" role="alert" data-passkey-problem hidden></p>'
-        '<button type="button" class="quiet" data-passkey data-passkey-options="{options}" data-passkey-options-url="{options_url}">'
+        '<button type="button"{quiet} data-passkey data-passkey-options="{options}" data-passkey-options-url="{options_url}">'
         "{label}</button>",
         label=label,
         options=options,
         options_url=options_url,
+        quiet=Markup(' class="quiet"') if quiet else None,
     )
     return markup(
         "<div data-passkey-box hidden>{form}</div>", form=form(request, action, *parts, hidden(ANSWER, ""), button)
