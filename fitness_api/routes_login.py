@@ -140,9 +140,7 @@ def _assertion(form: Mapping[str, str]) -> Assertion:
         raise PasskeyRefused from None
 
 
-async def _second_factor(
-    request: Request[Resources], way_back: str, *, error: str = "", failure: str = ""
-) -> Response:
+async def _second_factor(request: Request[Resources], way_back: str, *, error: str = "", failure: str = "") -> Response:
     """Ask for what the account has. `error` is the code's, `failure` anything else's."""
     mfa_token = browser.cookie(request, browser.MFA)
     if mfa_token is None:
@@ -185,7 +183,9 @@ def _code_form(request: Request[Resources], way_back: str, hint: str, *, error: 
     )
 
 
-def _login(request: Request[Resources], way_back: str, *, email: str = "", error: str = "", failure: str = "") -> Response:
+def _login(
+    request: Request[Resources], way_back: str, *, email: str = "", error: str = "", failure: str = ""
+) -> Response:
     body = pages.form(
         request,
         LOGIN,

@@ -148,7 +148,9 @@ async def test_an_app_and_recovery_codes_complete_a_users_login(page: Page, http
 async def test_after_five_wrong_codes_a_user_begins_again_and_waits(page: Page, http: httpx.AsyncClient) -> None:
     secret, _ = await add_app(http, await logged_in(http))
     right = {code(secret, steps=steps) for steps in range(-2, 4)}
-    wrong = next(one for one in ("000000", "000001", "000002", "000003", "000004", "000005", "000006") if one not in right)
+    wrong = next(
+        one for one in ("000000", "000001", "000002", "000003", "000004", "000005", "000006") if one not in right
+    )
     await page.goto(f"{http.base_url}{BEHIND}")
     await log_in(page)
     for _ in range(5):
