@@ -1,5 +1,8 @@
 """The login on our own pages."""
 
+import json
+import re
+from html import unescape
 from typing import Any
 from urllib.parse import quote
 
@@ -9,9 +12,10 @@ import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 
 from tests.fitness_api.client import CREDENTIALS, bearer, registered
+from tests.fitness_api.identity.factors.authenticator import Authenticator
 from tests.fitness_api.oauth import answered, asking, client, redeeming
 from tests.fitness_api.pages_client import form_of, log_in, send
-from tests.fitness_api.test_routes_factors import code_of, with_app
+from tests.fitness_api.test_routes_factors import code_of, with_app, with_passkey
 
 Database = AsyncDatabase[dict[str, Any]]
 
@@ -72,7 +76,7 @@ async def test_a_wrong_password_is_told_beside_its_field(api: httpx.AsyncClient)
     for answer in answers:
         assert 'aria-describedby="password-error"' in answer.text
         assert "The address or the password is wrong." in answer.text
-        assert "<script" not in answer.text
+        assert "<script>" not in answer.text
     assert 'value="ada@example.org"' in answers[0].text
     assert "wrong horse" not in answers[0].text
     # Alike whether or not the address is known, but for what was typed.
@@ -166,3 +170,38 @@ async def test_a_tokens_methods_tell_of_both_factors(api: httpx.AsyncClient, dat
     claims = jwt.decode(tokens["access_token"], options={"verify_signature": False})
     assert claims["amr"] == ["pwd", "otp", "mfa"]
     assert (await api.get("/v1/me", headers=bearer(tokens))).status_code == 200
+
+
+# ------------------------------------------------------------------------------------------------------------- passkeys
+
+PASSKEY_LOGIN = "/v1/oauth/login/passkey"
+
+
+async def test_a_passkey_logs_in_by_itself(api: httpx.AsyncClient) -> None:
+    phone, _ = await with_passkey(api, await registered(api))
+    page = await shown(api)
+    assert "/pages/passkeys.js?v=" in page.text
+    for wrong in ("", "{}", "[" * 2_000, json.dumps(Authenticator().get({"challenge": "eA", "rpId": "api.test"}))):
+        answer = await send(api, page, PASSKEY_LOGIN, passkey=wrong)
+        assert answer.status_code == 403
+        assert "That passkey is not known here" in answer.text
+    options = (await api.post("/v1/auth/passkeys/login/options")).json()
+    form = {**form_of(page, PASSKEY_LOGIN), "passkey": json.dumps(phone.get(options))}
+    forged = await api.post(PASSKEY_LOGIN, data={**form, "form_token": "x"})
+    assert (forged.status_code, "login" in forged.cookies) == (403, False)
+    answer = await api.post(PASSKEY_LOGIN, data=form)
+    assert (answer.status_code, answer.headers["location"]) == (303, NEXT)
+    assert "Log a device in" in (await api.get(NEXT)).text
+
+
+async def test_a_passkey_is_a_second_factor(api: httpx.AsyncClient) -> None:
+    phone, added = await with_passkey(api, await registered(api))
+    page = await with_password(api)
+    (asked,) = re.findall(r'data-passkey-options="([^"]+)"', page.text)
+    options = json.loads(unescape(asked))
+    assert [one["id"] for one in options["allowCredentials"]] == [added["passkey"]["credential_id"]]
+    wrong = await send(api, page, SECOND_FACTOR, passkey="{}")
+    assert wrong.status_code == 403
+    assert "That passkey is not known here" in wrong.text
+    answer = await send(api, page, SECOND_FACTOR, passkey=json.dumps(phone.get(options)))
+    assert (answer.status_code, answer.headers["location"]) == (303, NEXT)
