@@ -20,6 +20,7 @@ from fitness_api.identity.sessions import TokenPair
 from fitness_api.limits.errors import LimitsError
 from fitness_api.pages import browser
 from fitness_api.pages.markup import join, markup
+from fitness_api.remembering import remembered
 from fitness_api.resources import Resources
 
 LOGIN: Final = "/v1/oauth/login"
@@ -91,10 +92,8 @@ def begin(request: Request[Resources], pair: TokenPair, way_back: str) -> Respon
 async def begin_remembered(request: Request[Resources], completed: Completed, way_back: str) -> Response:
     """As `begin`; the browser is known again to the account's address, as after a login by password alone."""
     response = begin(request, completed.pair, way_back)
-    account = await request.state["accounts"].account(completed.user_id)
-    if account is not None:
-        for name, cookie in request.state["limits"].remember(account.email).items():
-            response.headers.append(name, cookie)
+    for name, cookie in (await remembered(request, completed.user_id)).items():
+        response.headers.append(name, cookie)
     return response
 
 

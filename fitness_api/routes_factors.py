@@ -1,6 +1,5 @@
 """Completing a login by a second factor, and logging in by a passkey."""
 
-from collections.abc import Mapping
 from typing import Annotated, Final
 
 from msgspec import Meta, Struct
@@ -15,6 +14,7 @@ from fitness_api.identity.sessions import TokenPair
 from fitness_api.operation import Operation
 from fitness_api.origins import origin_of
 from fitness_api.proofs import key_thumbprint_of
+from fitness_api.remembering import remembered
 from fitness_api.resources import Resources
 
 # The largest answer of an authenticator: an RSA key and a long credential id, in base64url.
@@ -64,13 +64,6 @@ async def passkey_login(request: Request[Resources]) -> Response:
         body.credential, origin=origin_of(request), key_thumbprint=await key_thumbprint_of(request)
     )
     return bodies.respond(request, completed.pair, headers=await remembered(request, completed.user_id))
-
-
-async def remembered(request: Request[Resources], user_id: str) -> Mapping[str, str]:
-    """Return the header by which this device is known again to the account's address, as after a login by password."""
-    account = await request.state["accounts"].account(user_id)
-    found: dict[str, str] = {} if account is None else request.state["limits"].remember(account.email)
-    return found
 
 
 def _shown(body: MfaAnswer) -> Shown:

@@ -190,3 +190,12 @@ async def test_guessing_is_slowed_down(api: httpx.AsyncClient) -> None:
     answer = await api.post("/v1/auth/mfa", json={"mfa_token": token, "totp": "x"})
     assert (answer.status_code, answer.json()["code"]) == (429, "too_many_requests")
     assert 1 <= int(answer.headers["retry-after"]) <= 31
+
+
+async def test_a_device_that_completed_a_login_is_known_again(api: httpx.AsyncClient) -> None:
+    pair = await registered(api)
+    phone, _ = await with_passkey(api, pair)
+    api.cookies.clear()
+    options = (await api.post("/v1/auth/passkeys/login/options")).json()
+    answer = await api.post("/v1/auth/passkeys/login", json={"credential": phone.get(options)})
+    assert answer.headers["set-cookie"].startswith("known_device=") or "known" in answer.headers["set-cookie"]
