@@ -70,12 +70,12 @@ def page(handler: Handler) -> Handler:
 
 
 async def visitor(request: Request[Resources]) -> Principal | None:
-    """Return who is logged in on the pages in this browser."""
+    """Return who is logged in on the pages in this browser, as the database has it now: pages are where access is given away."""
     token = browser.cookie(request, browser.LOGIN)
     if token is None:
         return None
     try:
-        principal = await request.state["sessions"].authenticate(f"Bearer {token}")
+        principal = await request.state["sessions"].authenticate(f"Bearer {token}", anew=True)
     except (NotAuthenticated, AccountDeleted):
         return None
     return principal if principal.client_id == PAGES else None

@@ -42,6 +42,7 @@ REFUSALS: Final[Mapping[int, Media]] = {
 
 # An id and a secret of ours have 80 characters.
 _MAX_CREDENTIALS: Final = 1_024
+_MAX_DESCRIPTION: Final = 500
 
 
 class OAuthError(Struct, frozen=True, kw_only=True):
@@ -126,8 +127,8 @@ def require_grant(client: Client, grant_type: str) -> None:
 
 
 def refusal(error: str, description: str, *, status: int = 400, wipe: bool | UnsetType = UNSET) -> Response:
-    # RFC 6749 section 5.2: ASCII, without quotes and backslashes.
-    text = "".join(c for c in description if " " <= c <= "~" and c not in '"\\')
+    # RFC 6749 section 5.2: ASCII, without quotes and backslashes. It may quote what was sent, which may be long.
+    text = "".join(c for c in description[:_MAX_DESCRIPTION] if " " <= c <= "~" and c not in '"\\')
     headers: dict[str, str] = dict(NOT_STORED)
     if status == 401:
         headers["WWW-Authenticate"] = 'Basic realm="fitness-api"'

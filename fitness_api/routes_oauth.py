@@ -57,6 +57,12 @@ class AccessToken(Struct, frozen=True, kw_only=True):
     scope: str
 
 
+class Confirmation(Struct, frozen=True):
+    """RFC 9449 section 6.2."""
+
+    jkt: str
+
+
 class Introspection(Struct, frozen=True, kw_only=True):
     """RFC 7662. Of a token that is unknown, over or another client's it says only that it is not active."""
 
@@ -68,6 +74,7 @@ class Introspection(Struct, frozen=True, kw_only=True):
     exp: int | UnsetType = UNSET
     iss: str | UnsetType = UNSET
     aud: str | UnsetType = UNSET
+    cnf: Confirmation | UnsetType = UNSET
 
 
 class AuthorizationServer(Struct, frozen=True, kw_only=True):
@@ -137,6 +144,7 @@ async def introspect(request: Request[Resources]) -> Response:
             exp=allowed.expires_at_s,
             iss=issuer,
             aud=issuer,
+            cnf=UNSET if allowed.key_thumbprint is None else Confirmation(allowed.key_thumbprint),
         )
     return bodies.respond(request, answer, headers=NOT_STORED)
 

@@ -278,6 +278,14 @@ async def test_a_client_that_was_removed_is_nobody(api: httpx.AsyncClient, datab
     )
 
 
+async def test_what_is_refused_is_not_sent_back_at_length(api: httpx.AsyncClient) -> None:
+    pair = await registered(api)
+    form = {"grant_type": "refresh_token", "refresh_token": pair["refresh_token"], "scope": "x" * 20_000}
+    answer = await token(api, form)
+    assert refused(answer) == (400, "invalid_scope")
+    assert len(answer.content) < 1_000
+
+
 # ----------------------------------------------------------------------------------------------------------- metadata
 
 

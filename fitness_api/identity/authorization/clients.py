@@ -33,6 +33,7 @@ MAX_REDIRECT_URI: Final = 512  # what mail programs, terminals and QR codes stil
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
 # RFC 8252 section 7.1: a scheme is a domain name of the app's maker, reversed.
 _PRIVATE_SCHEME: Final = re.compile(r"[a-z][a-z0-9+-]*(\.[a-z0-9+-]+)+")
+_HOST: Final = re.compile(r"[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]")
 _VISIBLE: Final = re.compile(r"[!-~]+")  # RFC 3986 has no other characters
 
 
@@ -113,7 +114,8 @@ def wrong_redirect_uri(uri: str) -> str | None:
     if parts.username is not None or parts.password is not None:
         return "It names no user."
     if parts.scheme == "https":
-        return None if parts.hostname else "It names no host."
+        host = parts.netloc if parts.port is None else parts.netloc.rpartition(":")[0]
+        return None if _HOST.fullmatch(host) else "It names no host."
     if parts.scheme == "http":
         return None if parts.hostname in _LOOPBACK else "Without TLS it is http://127.0.0.1 or http://[::1] (RFC 8252)."
     if not _PRIVATE_SCHEME.fullmatch(uri.partition(":")[0]):

@@ -22,6 +22,8 @@ from fitness_api.identity.store import Store
 KIND: Final = "authorization_code"
 LIFETIME_MS: Final = 60_000  # the contract's number: an app that was opened by it redeems it at once
 
+_REPLAYED: Final = b"!"  # before the session's id, once the code was presented again
+
 _REFUSAL: Final = "The code was redeemed, has expired, or was never given to this client for this."
 
 
@@ -84,36 +86,36 @@ class Codes:
     ) -> TokenPair:
         """Begin the session that was allowed. Raises GrantInvalid.
 
-        The session is there before the code is spent, so that whoever presents the code again finds what to end.
+        The command that spends the code names the session, so that whoever presents the code again finds what to end. Who does
+        so before the session is there leaves a mark instead; who begins it looks for that afterwards. One of the two sees the other.
         """
-        digest = single_use.digest_of(code)
-        standing = await self._artefacts.read(KIND, digest, now_ms=self._now_ms())
-        pair, session_id = None, str(uuid4())
-        if standing is not None:
-            granted = json.decode(standing.content, type=Granted)
+        digest, now_ms = single_use.digest_of(code), self._now_ms()
+        standing = await self._artefacts.read(KIND, digest, now_ms=now_ms)
+        granted = None if standing is None else json.decode(standing.content, type=Granted)
+        if granted is not None:
             if granted.client_id != client.client_id or granted.redirect_uri != redirect_uri:
                 raise GrantInvalid(_REFUSAL)
-            if not verifier_matches(verifier, granted.code_challenge):
-                # Somebody has the code and not what belongs to it; nobody is to try again.
-                await self._artefacts.use(KIND, digest, now_ms=self._now_ms())
-                raise GrantInvalid("code_verifier does not belong to the code.")
-            pair = await self._begun(granted, client, session_id, origin, key_thumbprint)
-        used = await self._artefacts.use(KIND, digest, now_ms=self._now_ms(), note=session_id.encode())
-        if isinstance(used, Artefact) and pair is not None:
-            return pair
-        if standing is not None:
-            await self._sessions.revoke(standing.user_id or "", session_id)
+            # Whatever ended the login that allowed it (a reset, an erasure, the user) ends this too.
+            if await self._store.session(granted.approval.user_id, granted.approval.session_id) is None:
+                raise GrantInvalid("The login that allowed it has ended.")
+        matches = granted is not None and verifier_matches(verifier, granted.code_challenge)
+        # A wrong verifier spends it too: somebody has the code and not what belongs to it, and nobody is to try again.
+        session_id = str(uuid4())
+        used = await self._artefacts.use(KIND, digest, now_ms=now_ms, note=session_id.encode() if matches else b"")
         if isinstance(used, Used):
             await self._end(used, client, origin)
-        raise GrantInvalid(_REFUSAL)
+        if not isinstance(used, Artefact) or granted is None or not matches:
+            raise GrantInvalid(_REFUSAL)
+        pair = await self._begun(granted, client, session_id, origin, key_thumbprint)
+        again = await self._artefacts.use(KIND, digest, now_ms=now_ms)
+        if isinstance(again, Used) and again.note.startswith(_REPLAYED):
+            await self._sessions.revoke(granted.approval.user_id, session_id)
+        return pair
 
     async def _begun(
         self, granted: Granted, client: Client, session_id: str, origin: Origin, key_thumbprint: str | None
     ) -> TokenPair:
         approval = granted.approval
-        # Whatever ended the login that allowed it (a reset, an erasure, the user) ends this too.
-        if await self._store.session(approval.user_id, approval.session_id) is None:
-            raise GrantInvalid("The login that allowed it has ended.")
         try:
             return await self._sessions.begin(
                 approval.user_id,
@@ -132,14 +134,15 @@ class Codes:
     async def _end(self, used: Used, client: Client, origin: Origin) -> None:
         """RFC 6749 section 4.1.2, ASVS 10.4.2: a code that is presented twice is somebody else's too."""
         granted = json.decode(used.artefact.content, type=Granted)
-        session_id = used.note.decode()
+        session_id = used.note.removeprefix(_REPLAYED)
         if granted.client_id != client.client_id or not session_id:
             return
-        if await self._sessions.revoke(granted.approval.user_id, session_id):
+        await self._artefacts.annotate(KIND, used.artefact.digest, _REPLAYED + session_id)
+        if await self._sessions.revoke(granted.approval.user_id, session_id.decode()):
             await self._audit.record(
                 granted.approval.user_id,
                 "code_replayed",
                 origin=origin,
-                session_id=session_id,
+                session_id=session_id.decode(),
                 details={"client": client.name},
             )
