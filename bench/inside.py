@@ -28,6 +28,7 @@ async def opened(*, password_hashers: int = 2) -> AsyncIterator[Resources]:
                 master_key=base64.b64encode(secrets.token_bytes(32)).decode(),
                 mongo_database="bench",
                 password_hashers=password_hashers,
+                unlimited_networks="127.0.0.0/8",
             )
             async with AsyncMongoClient[dict[str, object]](mongo_url, w="majority", journal=True) as client:
                 await migrate.migrate(client[settings.mongo_database])

@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, Literal, TypeVar
 from urllib.parse import parse_qsl
 
@@ -43,6 +44,10 @@ MAX_FORM_PARAMETERS: Final = 64
 
 # Where in a request's scope stands who is to see its body before it is used, and may end the request by what it raises.
 ON_BODY: Final = "fitness_api.on_body"
+
+# Clients send the same few headers again and again; of the latest ones the outcome is known, 200 KB at most.
+MAX_REMEMBERED: Final = 512
+MAX_REMEMBERED_BYTES: Final = 256
 
 # A big body is undone in steps, with the event loop's other work in between.
 BREATH_BYTES: Final = 1024 * 1024
@@ -177,9 +182,16 @@ def answer_format(request: HTTPConnection[Any]) -> Format:
 
     Raises NotAcceptable if Accept leaves neither. Source: RFC 9110 section 12.5.1.
     """
-    own, _ = _media_type(request.headers.get("content-type", ""))
-    preferred: tuple[Format, ...] = ("msgpack", "json") if own == MEDIA_TYPES["msgpack"] else ("json", "msgpack")
+    content_type = request.headers.get("content-type", "")
     accept = ",".join(request.headers.getlist("accept"))
+    is_short = len(content_type) + len(accept) <= MAX_REMEMBERED_BYTES
+    return (_remembered_format if is_short else _liked_format)(content_type, accept)
+
+
+def _liked_format(content_type: str, accept: str) -> Format:
+    """Raises NotAcceptable."""
+    own, _ = _media_type(content_type)
+    preferred: tuple[Format, ...] = ("msgpack", "json") if own == MEDIA_TYPES["msgpack"] else ("json", "msgpack")
     if not accept.strip():
         return preferred[0]
     ranges: dict[str, float] = {}
@@ -198,6 +210,9 @@ def answer_format(request: HTTPConnection[Any]) -> Format:
     if liked(best) <= 0:
         raise NotAcceptable(got=accept[:80], supported=tuple(MEDIA_TYPES.values()))
     return best
+
+
+_remembered_format = lru_cache(MAX_REMEMBERED)(_liked_format)
 
 
 def rfc3339(at_ms: int) -> str:

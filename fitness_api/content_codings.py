@@ -10,6 +10,7 @@ Nothing here does I/O. Source: RFC 9110 section 8.4, RFC 1952, RFC 7932, RFC 887
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Final, Literal, Protocol
 
 import brotli
@@ -36,6 +37,10 @@ ZSTD_WINDOW_BYTES: Final = 8 * 1024 * 1024
 
 # Members of a concatenated gzip, frames of a zstd: empty ones cost us time and the sender next to nothing.
 MAX_MEMBERS: Final = 1_000
+
+# Clients send the same few values of Accept-Encoding; of the latest short ones the outcome is known.
+MAX_REMEMBERED: Final = 256
+MAX_REMEMBERED_BYTES: Final = 128
 
 _ALIASES: Final[Mapping[str, Coding]] = {"gzip": "gzip", "x-gzip": "gzip", "zstd": "zstd", "br": "br"}
 
@@ -245,6 +250,11 @@ def negotiate(accept_encoding: str) -> Coding | None:
 
     Source: RFC 9110 section 12.5.3. A q of 0 refuses; `*` stands for every coding that is not named.
     """
+    is_short = len(accept_encoding) <= MAX_REMEMBERED_BYTES
+    return (_remembered if is_short else _negotiated)(accept_encoding)
+
+
+def _negotiated(accept_encoding: str) -> Coding | None:
     given: dict[str, float] = {}
     for part in accept_encoding.split(","):
         name, *parameters = (word.strip().lower() for word in part.split(";"))
@@ -257,6 +267,9 @@ def negotiate(accept_encoding: str) -> Coding | None:
     if q <= 0 or given.get("identity", 0.0) > q:
         return None
     return CODINGS[-index]
+
+
+_remembered = lru_cache(MAX_REMEMBERED)(_negotiated)
 
 
 def quality(parameters: Iterable[str]) -> float:

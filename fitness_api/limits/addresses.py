@@ -1,6 +1,7 @@
 """Whose address a request has, behind proxies too, and which block of addresses counts as one client."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, Literal, NamedTuple
 
@@ -13,6 +14,9 @@ CLIENT_BITS: Final = {4: 32, 6: 64}
 NETWORK_BITS: Final = {4: 24, 6: 48}
 # What a chain of proxies is long at most; what stands before in the header is the client's own invention.
 MAX_HOPS: Final = 16
+
+# Of the latest addresses their blocks are known, some 300 bytes each: working them out takes as long as routing does.
+MAX_REMEMBERED: Final = 4_096
 
 UNKNOWN: Final = "unknown"  # a Unix socket, or a proxy that names no address: all of them share one quota
 
@@ -53,6 +57,7 @@ def client_of(peer: str | None, forwarded: Sequence[str], trusted: Sequence[Netw
     return current
 
 
+@lru_cache(MAX_REMEMBERED)
 def blocks_of(address: str) -> Blocks:
     ip = _ip(address)
     if ip is None:
@@ -63,6 +68,7 @@ def blocks_of(address: str) -> Blocks:
     )
 
 
+@lru_cache(MAX_REMEMBERED)
 def _ip(address: str) -> IPv4Address | IPv6Address | None:
     try:
         ip = ip_address(address.partition("%")[0])
