@@ -1,7 +1,7 @@
 """All of the service on one machine: `fitness-api up`.
 
-In order: the data directory, mongod, Valkey, the migration, the gateway; stopped in reverse. A URL in the settings
-(FITNESS_MONGO_URL, FITNESS_REDIS_URL) takes the place of that server.
+In order: the data directory, mongod, Valkey, a mailbox, the migration, the gateway; stopped in reverse. A URL in the settings
+(FITNESS_MONGO_URL, FITNESS_REDIS_URL, FITNESS_SMTP_URL) takes the place of that server.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from rich.console import Console
 
 import fitness_api
 from fitness_api import migrate
-from fitness_api.embedded import mongod, valkey
+from fitness_api.embedded import mailbox, mongod, valkey
 from fitness_api.embedded.binaries import find_mongod, find_valkey
 from fitness_api.embedded.data_directory import (
     LOOPBACK,
@@ -136,8 +136,9 @@ async def _start(
         for name, default, variable in (
             (mongod.NAME, mongod.DEFAULT_PORT, "FITNESS_MONGO_URL"),
             (valkey.NAME, valkey.DEFAULT_PORT, "FITNESS_REDIS_URL"),
+            (mailbox.NAME, mailbox.DEFAULT_PORT, "FITNESS_SMTP_URL"),
         )
-        if variable not in environ
+        if variable not in environ and (name != mailbox.NAME or mailbox.is_installed())
     }
     ports = data.ports(wanted)
     chosen = gateway_environment(options, environ, ports=ports, master_key=data.master_key())
@@ -175,13 +176,18 @@ async def _start(
                 )
             )
             say(f"ready on {LOOPBACK}:{ports[valkey.NAME]}")
+    if mailbox.NAME in ports:
+        with progress.step("Mailbox") as say:
+            port = ports[mailbox.NAME]
+            await supervisor.start(mailbox.part(data=data.mail, port=port, log=data.log(mailbox.NAME)))
+            say(f"ready on {LOOPBACK}:{port}")
     with progress.step("Collections and indexes") as say:
         steps = await migrate.migrate_url(settings.mongo_url, settings.mongo_database)
         say(f"{len(steps)} made" if steps else "up to date")
     with progress.step("Gateway") as say:
         await supervisor.start(gateway(settings, chosen, log=data.log(GATEWAY)))
         say(f"ready on {settings.host}:{settings.port}")
-    for line in farewell(settings, data.path):
+    for line in farewell(settings, data.path, mail_is_kept=mailbox.NAME in ports):
         progress.line(line)
 
 
@@ -194,6 +200,8 @@ def gateway_environment(
         ours["FITNESS_MONGO_URL"] = mongod.url(ports[mongod.NAME])
     if valkey.NAME in ports:
         ours["FITNESS_REDIS_URL"] = valkey.url(ports[valkey.NAME])
+    if mailbox.NAME in ports:
+        ours["FITNESS_SMTP_URL"] = mailbox.url(ports[mailbox.NAME])
     chosen = {**ours, **environ}
     if options.port is not None:
         chosen["FITNESS_PORT"] = str(options.port or free_port())
@@ -236,7 +244,7 @@ async def _keep_logs_bounded(data: DataDirectory) -> None:
         await asyncio.to_thread(data.bound_logs)
 
 
-def farewell(settings: Settings, data: Path) -> list[str]:
+def farewell(settings: Settings, data: Path, *, mail_is_kept: bool) -> list[str]:
     at = settings.public_url.rstrip("/")
     return [
         "",
@@ -245,6 +253,7 @@ def farewell(settings: Settings, data: Path) -> list[str]:
         f"  Health   {at}/readyz",
         f"  MongoDB  {_without_password(settings.mongo_url)}",
         f"  Redis    {_without_password(settings.redis_url)}",
+        f"  Mail     {'is kept in ' + str(data / 'mail') if mail_is_kept else _mail(settings)}",
         f"  Data     {data} (logs in {data / 'logs'})",
         "",
         "Try it:",
@@ -254,6 +263,10 @@ def farewell(settings: Settings, data: Path) -> list[str]:
         "",
         "Ctrl-C stops everything; the data stays.",
     ]
+
+
+def _mail(settings: Settings) -> str:
+    return "is not sent" if settings.smtp_url is None else _without_password(settings.smtp_url)
 
 
 def _without_password(url: str) -> str:

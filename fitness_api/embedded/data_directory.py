@@ -4,7 +4,7 @@
   up.lock        held (flock) while in use; names the holder
   ports.json     the servers' ports, kept from the first start on
   secrets.json   the master key, readable by its owner only
-  mongod/  valkey/  logs/
+  mongod/  valkey/  mail/  logs/
 """
 
 import base64
@@ -37,6 +37,7 @@ class DataDirectory:
         self.unclean = unclean
         self.mongod = path / "mongod"
         self.valkey = path / "valkey"
+        self.mail = path / "mail"
         self.logs = path / "logs"
 
     def log(self, name: str) -> Path:
@@ -142,7 +143,7 @@ def opened(path: Path) -> Iterator[DataDirectory]:
                 os.ftruncate(lock, 0)
                 directory.require_space()
                 os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-                for folder in (directory.mongod, directory.valkey, directory.logs):
+                for folder in (directory.mongod, directory.valkey, directory.mail, directory.logs):
                     folder.mkdir(mode=0o700, exist_ok=True)
                 directory.rotate_logs()
             yield directory

@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,9 @@ class Up:
         data.mkdir(parents=True, exist_ok=True)
         if not (data / "ports.json").exists():
             # The defaults are for people; tests run beside one another.
-            (data / "ports.json").write_text(json.dumps({"mongod": free_port(), "valkey": free_port()}))
+            (data / "ports.json").write_text(
+                json.dumps({name: free_port() for name in ("mongod", "valkey", "mailbox")})
+            )
         self.process = subprocess.Popen(
             [sys.executable, "-m", "fitness_api", "up", "--data", data, "--port", str(self.port), *arguments],
             stdout=subprocess.PIPE,
@@ -66,7 +69,11 @@ class Up:
     def children(self) -> dict[str, psutil.Process]:
         names = {"mongod": "mongod", "valkey-server": "valkey"}
         found = psutil.Process(self.process.pid).children()
-        return {names.get(child.name(), "gateway"): child for child in found}
+        return {names.get(child.name()) or _python(child): child for child in found}
+
+
+def _python(child: psutil.Process) -> str:
+    return "mailbox" if any("mailbox" in word for word in child.cmdline()) else "gateway"
 
 
 @contextlib.contextmanager
@@ -98,6 +105,15 @@ def listening() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
+def mail_in(folder: Path) -> str:
+    """The first mail's text, once it is there."""
+    give_up_at_s = time.monotonic() + WITHIN_S
+    while not (found := list(folder.glob("*.txt"))):
+        assert time.monotonic() < give_up_at_s, "no mail came"
+        time.sleep(0.05)
+    return found[0].read_text("utf-8")
+
+
 def gone(processes: list[psutil.Process]) -> bool:
     _, alive = psutil.wait_procs(processes, timeout=WITHIN_S)
     return not alive
@@ -107,17 +123,23 @@ def test_it_serves_keeps_its_data_and_leaves_nothing_behind(tmp_path: Path) -> N
     ada = {"email": "ada@example.com", "password": "correct horse battery staple"}
     with running(tmp_path) as first:
         children = list(first.children().values())
-        assert sorted(first.children()) == ["gateway", "mongod", "valkey"]
+        assert sorted(first.children()) == ["gateway", "mailbox", "mongod", "valkey"]
         assert httpx.get(f"{first.url}/readyz", trust_env=False).status_code == 200
         assert httpx.post(f"{first.url}/v1/auth/register", json=ada, trust_env=False).status_code == 201
         assert any(f"{first.url}/docs" in line for line in first.lines)
+        assert f"{first.url}/account/verify?token=" in mail_in(tmp_path / "mail")
         assert stat.S_IMODE((tmp_path / "secrets.json").stat().st_mode) == 0o600
 
         [said] = refused(tmp_path)
         assert said.startswith(f"error: {tmp_path} is in use by process {first.process.pid}.")
 
     assert first.process.returncode == 0
-    assert [line.split()[0] for line in first.lines if " stopped (" in line] == ["gateway", "valkey", "mongod"]
+    assert [line.split()[0] for line in first.lines if " stopped (" in line] == [
+        "gateway",
+        "mailbox",
+        "valkey",
+        "mongod",
+    ]
     assert gone(children)
 
     with running(tmp_path) as second:
@@ -185,7 +207,8 @@ def test_a_bad_setting_is_a_usage_error(tmp_path: Path) -> None:
 def test_servers_that_run_already_are_used(tmp_path: Path, mongo_url: str, redis_url: str) -> None:
     # A name of its own: the signing keys that a run leaves there are sealed under that run's master key.
     database = f"up_{uuid4().hex[:16]}"
-    with running(tmp_path, mongo_url=mongo_url, redis_url=redis_url, mongo_database=database) as started:
+    urls = {"mongo_url": mongo_url, "redis_url": redis_url, "smtp_url": "smtp://127.0.0.1:1"}
+    with running(tmp_path, mongo_database=database, **urls) as started:
         assert list(started.children()) == ["gateway"]
         assert any(mongo_url in line for line in started.lines)
     with MongoClient[dict[str, Any]](mongo_url) as client:
