@@ -38,6 +38,7 @@ from fitness_api import (
     routes_recovery_pages,
     routes_sync,
     routes_sync_review,
+    routes_workouts,
 )
 from fitness_api.bodies import answer_format
 from fitness_api.errors import InsufficientScope, NotFound
@@ -79,6 +80,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *routes_export.OPERATIONS,
     *routes_sync.OPERATIONS,
     *routes_sync_review.OPERATIONS,
+    *routes_workouts.OPERATIONS,
     *routes_imports.OPERATIONS,
     *routes_operations.OPERATIONS,
     *routes_pages.OPERATIONS,

@@ -410,6 +410,13 @@ EXPORT_IN_PROGRESS: Final = Problem(
     meaning="An export reads everything, so that an account has one at a time. One that was broken off may count for some minutes.",
     remedy="Wait for the other one to end, then ask again.",
 )
+DOCUMENT_EXISTS: Final = Problem(
+    status=409,
+    code="document_exists",
+    title="There is a document of this id",
+    meaning="A document of the id that was sent is there, and it is not what was sent.",
+    remedy="Change it instead, or make another under a new id.",
+)
 DOCUMENT_FULL: Final = Problem(
     status=409,
     code="document_full",
@@ -466,6 +473,13 @@ FILE_TOO_COMPLEX: Final = Problem(
     title="The file takes too much to read",
     meaning="The file has more records, sessions or computing than one import may take.",
     remedy="Split the recording; the same bytes will be refused again.",
+)
+NOT_EXPORTABLE: Final = Problem(
+    status=409,
+    code="not_exportable",
+    title="The workout has nothing for this format",
+    meaning="The format is made of something that this workout does not have: positions, or a time.",
+    remedy="Take another format, or add what is missing; the detail says what.",
 )
 DECODER_BUSY: Final = Problem(
     status=503,
@@ -547,6 +561,8 @@ PROBLEMS: Final[Mapping[type[Exception], Problem]] = {
     sync.BatchTooLarge: BATCH_TOO_LARGE,
     sync.AccountDeleted: ACCOUNT_DELETED,
     sync.UnknownDevice: UNKNOWN_DEVICE,
+    sync.NoDocument: NOT_FOUND,
+    sync.DocumentExists: DOCUMENT_EXISTS,
     sync.DocumentFull: DOCUMENT_FULL,
     sync.DocumentPurged: DOCUMENT_PURGED,
     sync.TooManyDevices: TOO_MANY_DEVICES,
@@ -560,6 +576,7 @@ PROBLEMS: Final[Mapping[type[Exception], Problem]] = {
     workouts.FileUnreadable: FILE_UNREADABLE,
     workouts.FileDamaged: FILE_DAMAGED,
     workouts.FileTooComplex: FILE_TOO_COMPLEX,
+    workouts.NotExportable: NOT_EXPORTABLE,
     workouts.DecoderBusy: DECODER_BUSY,
 }
 

@@ -67,6 +67,8 @@ from fitness_api.workouts.import_store import ImportStore
 from fitness_api.workouts.import_store_mongo import MongoImportStore
 from sync import cursor
 from sync.hints_redis import RedisHints
+from sync.listing import Listing
+from sync.listing_mongo import MongoListing
 from sync.log import Log
 from sync.log_mongo import MongoLog
 from sync.store import Store
@@ -87,6 +89,7 @@ class Resources(TypedDict):
     redis: Redis
     sync_store: Store
     sync_log: Log
+    listing: Listing
     sync_repairs: asyncio.Semaphore
     pacing: Pacing
     cursor_key: bytes
@@ -209,6 +212,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             "redis": redis,
             "sync_store": sync_store,
             "sync_log": log,
+            "listing": MongoListing(database),
             "sync_repairs": asyncio.Semaphore(REPAIRS),
             "pacing": Pacing(),
             "cursor_key": cursor.derive_key(master_key),

@@ -10,7 +10,7 @@ from sync import changes, clock, merge, patch
 from sync.changes import Refusal
 from sync.clock import Stamp
 from sync.document import Document, Key
-from sync.errors import DocumentFull, DocumentPurged
+from sync.errors import DocumentExists, DocumentFull, DocumentPurged, NoDocument
 from sync.merge import Outcome, State
 from sync.patch import PatchInvalid
 from sync.store import Store
@@ -25,14 +25,6 @@ class Edited(NamedTuple):
 
     document: Document
     is_new: bool
-
-
-class NoDocument(Exception):
-    """There is none of this id, or it is deleted."""
-
-
-class DocumentExists(Exception):
-    """There is another of this id."""
 
 
 async def create(

@@ -4,6 +4,8 @@ SyncError
   ├─ BatchTooLarge      more changes or bytes than one request may carry, or be compared with; halve it
   ├─ UnknownDevice      the device is not registered with this account; register and send again
   ├─ AccountDeleted     the account was erased; nothing of it comes back
+  ├─ NoDocument         there is none of this id, or it is deleted
+  ├─ DocumentExists     what was to be made is there, and differs
   ├─ DocumentFull       what the server itself was to write has no room in its document
   ├─ DocumentPurged     what the server itself was to write is of a document whose id is barred
   ├─ ReplicasExhausted  all 4,095 replica numbers of the account were given out
@@ -38,6 +40,16 @@ class AccountDeleted(SyncError):
 class DocumentPurged(SyncError):
     def __init__(self, document_id: str) -> None:
         super().__init__(f"The document {document_id} was deleted for good.")
+
+
+class NoDocument(SyncError):
+    def __init__(self, document_id: str) -> None:
+        super().__init__(f"There is no document {document_id}.")
+
+
+class DocumentExists(SyncError):
+    def __init__(self, document_id: str) -> None:
+        super().__init__(f"The document {document_id} is there, and is not what was sent.")
 
 
 class DocumentFull(SyncError):

@@ -5,6 +5,7 @@ WorkoutsError
   ├─ FileUnreadable    of a known format, and no recorded activity in it
   ├─ FileDamaged       cut off or corrupt, with no part left to read
   ├─ FileTooComplex    more records, sessions or computing than one import may take
+  ├─ NotExportable     the workout has nothing that the format is made of
   └─ DecoderBusy       as many files are waiting as may; send again later
 """
 
@@ -29,6 +30,11 @@ class FileDamaged(WorkoutsError):
 
 
 class FileTooComplex(WorkoutsError):
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+
+
+class NotExportable(WorkoutsError):
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
 

@@ -7,8 +7,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from sync import edit, merge
 from sync.document import Key, read
-from sync.edit import DocumentExists, NoDocument
-from sync.errors import DocumentFull, DocumentPurged
+from sync.errors import DocumentExists, DocumentFull, DocumentPurged, NoDocument
 from sync.patch import PatchInvalid
 from sync.store import Store
 from sync.store_memory import MemoryStore
@@ -117,7 +116,9 @@ async def test_devices_are_told_and_what_they_send_later_wins(store: Store) -> N
 async def test_a_purged_id_is_barred(ada: Editor) -> None:
     await ada.create(title="Run")
     await ada.delete()
-    await ada.store.update(ada.user_id, [ada.key], (), lambda state: merge.purge(state, now_ms=NOW_MS + 40 * 86_400_000))
+    await ada.store.update(
+        ada.user_id, [ada.key], (), lambda state: merge.purge(state, now_ms=NOW_MS + 40 * 86_400_000)
+    )
     with pytest.raises(DocumentPurged):
         await ada.create(title="Run")
     with pytest.raises(NoDocument):
