@@ -1,7 +1,7 @@
 """What identity keeps, in MongoDB. Every command on what belongs to an account names `user_id` by equality.
 
 `emails` and `push_addresses` are unique over all accounts and sharded by their hashed `_id`, which is such a name. A row of
-`accounts` that has `erased_at` is a gravestone (`erasure_store_mongo`), and no account.
+`accounts` that has `erased_at` is a gravestone (`erasure_store_mongo`), and no account. Long, because it is one port.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -21,7 +21,7 @@ from fitness_api.identity.accounts import Account
 from fitness_api.identity.errors import EmailTaken, StoreUnavailable
 from fitness_api.identity.refresh_tokens import Session
 from fitness_api.identity.signing_keys import State, StoredKey
-from fitness_api.identity.store import DeviceDetails, PushAddress, Store
+from fitness_api.identity.store import DeviceDetails, PushAddress, Standing, Store
 from fitness_api.identity.store_mongo import COLLECTIONS, MongoStore, translated
 
 NOW_MS = 4_000_000_000_123
@@ -97,6 +97,15 @@ async def test_changes_at_the_same_time_are_all_kept(store: MongoStore) -> None:
     assert known is not None
     assert known.password_hash == "h"
     assert await store.update_account(new_id(), lambda before: before) is None
+
+
+async def test_an_account_s_standing_is_what_was_granted(store: MongoStore) -> None:
+    ada = account()
+    assert await store.standing(ada.user_id) == Standing(is_erased=False)
+    await store.add_account(ada, address=ada.email, password_hash=None)
+    assert await store.standing(ada.user_id) == Standing(is_erased=False)
+    await store.update_account(ada.user_id, lambda account: replace(account, granted_scopes=("admin",)))
+    assert await store.standing(ada.user_id) == Standing(is_erased=False, granted_scopes=("admin",))
 
 
 async def test_a_password_hash_is_replaced_only_where_it_is_still_the_one(store: MongoStore) -> None:
@@ -408,6 +417,7 @@ async def test_every_command_names_the_shard_key_by_equality(
         await store.update_account(ada.user_id, lambda before: before)
         await store.credentials("ada@example.org")
         await store.credentials("bob@example.org")
+        await store.standing(ada.user_id)
         await store.replace_password_hash(ada.user_id, before="h", after="i")
         owner = Owner(store)
         await owner.settle()
