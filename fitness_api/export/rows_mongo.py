@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from bson.codec_options import CodecOptions
+from bson.int64 import Int64
 from bson.objectid import ObjectId
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.read_concern import ReadConcern
@@ -43,4 +44,6 @@ def _json(value: Any) -> Any:
         return {name: _json(item) for name, item in value.items()}
     if isinstance(value, list):
         return [_json(item) for item in value]
+    if isinstance(value, Int64):  # the driver's own int, which is no int to an encoder
+        return int(value)
     return str(value) if isinstance(value, ObjectId) else value

@@ -106,14 +106,14 @@ async def add_the_rest(database: AsyncDatabase[dict[str, Any]], user_id: str) ->
     """Store something in every collection of which a Person fills nothing, in every field: new collections join here."""
     passkey = Passkey(
         id="1", credential_id=b"c", public_key=b"p", sign_count=1, synced=True, backed_up=True, transports=("usb",),
-        aaguid="a", name="key", created_at_ms=1, used_at_ms=2,
+        aaguid="a", name="key", created_at_ms=_FAR_MS, used_at_ms=_FAR_MS,
     )  # fmt: skip
     factors = SecondFactors(
         user_id=user_id,
-        totp=Totp(sealed=b"s", since_ms=1, last_step=2),
-        begun=Begun(sealed=b"s", expires_at_ms=1),
+        totp=Totp(sealed=b"s", since_ms=_FAR_MS, last_step=2),
+        begun=Begun(sealed=b"s", expires_at_ms=_FAR_MS),
         recovery_digests=(b"d",),
-        recovery_made_at_ms=1,
+        recovery_made_at_ms=_FAR_MS,
         passkeys=(passkey,),
     )
     await MongoFactorStore(database).change(user_id, lambda _: (factors, None))

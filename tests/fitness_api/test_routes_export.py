@@ -20,12 +20,13 @@ from pymongo.asynchronous.database import AsyncDatabase
 from starlette.types import Message
 
 from fitness_api import app, resources
+from fitness_api.export.tables import TABLES
 from fitness_api.leases_mongo import LEASES
 from fitness_api.limits.policies import FLOWS
 from fitness_api.routes_export import _Stream
 from fitness_api.settings import Settings
 from tests.fitness_api.client import CREDENTIALS, Json
-from tests.fitness_api.erasing import CHUNK, STAMP, Person, ride
+from tests.fitness_api.erasing import CHUNK, STAMP, Person, add_the_rest, ride
 from tests.fitness_api.serving import serving
 
 FAR = datetime(2100, 1, 1, tzinfo=UTC)
@@ -48,9 +49,15 @@ def lines(files: Files, name: str) -> list[Json]:
     return [json.loads(line) for line in files[name].splitlines()]
 
 
-async def test_everything_is_there_and_nobody_elses(api: httpx.AsyncClient) -> None:
+async def test_everything_is_there_and_nobody_elses(
+    api: httpx.AsyncClient, database: AsyncDatabase[dict[str, Any]]
+) -> None:
     ada, bob = await Person(api, "ada@example.org").settle(), await Person(api, "bob@example.org").settle()
+    for one in (ada, bob):
+        await add_the_rest(database, one.user_id)
     files = await exported(ada)
+    for table in TABLES:
+        assert lines(files, table.entry), table.entry
     whole = "\n".join(files) + b"\n".join(files.values()).decode("utf-8", "replace")
     for name in ada.names:
         assert name in whole, name

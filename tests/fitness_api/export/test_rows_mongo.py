@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 import pytest
 from bson.objectid import ObjectId
 from pymongo import AsyncMongoClient
@@ -23,18 +24,20 @@ async def test_rows_are_of_the_account_and_have_the_shown_fields_as_json(
 ) -> None:
     rows: Rows = MongoRows(database)
     at = datetime(2026, 5, 1, 6, 30, 0, 5000, tzinfo=UTC)
-    inner = {"list": [at, b"\xff\xfe", 1.5, None, ObjectId("0" * 24)]}
+    inner = {"list": [at, b"\xff\xfe", 1.5, None, 2**40, ObjectId("0" * 24)]}
     some = [{"shown": 1, "hidden": 2}, {"shown": 3}]
     await database["accounts"].insert_one(
         {"_id": "a", "user_id": "a", "at": at, "inner": inner, "secret": "s", "some": some}
     )
     await database["accounts"].insert_one({"_id": "b", "user_id": "b", "at": at})
     instant = "2026-05-01T06:30:00.005Z"
-    assert [row async for row in rows.of("a", TABLE)] == [
+    found = [row async for row in rows.of("a", TABLE)]
+    assert msgspec.json.decode(msgspec.json.encode(found)) == found
+    assert found == [
         {
             "name": "a",
             "at": instant,
-            "inner": {"list": [instant, "__4", 1.5, None, "0" * 24]},
+            "inner": {"list": [instant, "__4", 1.5, None, 2**40, "0" * 24]},
             "some": [{"shown": 1}, {"shown": 3}],
         }
     ]
