@@ -98,6 +98,13 @@ class Person:
     async def imports(self) -> httpx.Response:
         return await self.api.post("/v1/imports", content=ride(), headers={**self.headers, **FIT})
 
+    async def own_everything(self, database: AsyncDatabase[dict[str, Any]]) -> None:
+        """Have something in every collection, second factors too, and a login that has shown one."""
+        await add_the_rest(database, self.user_id)
+        await database["sessions"].update_many({"user_id": self.user_id}, {"$set": {"methods": ["pwd", "otp", "mfa"]}})
+        grant = {"grant_type": "refresh_token", "refresh_token": self.pair["refresh_token"]}
+        self.pair = (await self.api.post("/v1/oauth/token", data=grant)).json()
+
     async def erase(self) -> httpx.Response:
         return await self.api.delete("/v1/me", headers=self.headers)
 

@@ -27,7 +27,6 @@ from tests.fitness_api.client import CREDENTIALS, installation
 from tests.fitness_api.erasing import (
     NOW_MS,
     Person,
-    add_the_rest,
     import_of,
     require_gravestones_only,
     small_account,
@@ -44,7 +43,7 @@ async def test_everything_goes_but_gravestones_and_nobody_elses(
 ) -> None:
     ada, bob = await Person(api, "ada@example.org").settle(), await Person(api, "bob@example.org").settle()
     for one in (ada, bob):
-        await add_the_rest(database, one.user_id)
+        await one.own_everything(database)
     before = await traces(database, bob.names)
     # A collection that is new holds something of each, so that what leaves it out is found.
     there = {collection for collection, _ in await traces(database, ada.names)}

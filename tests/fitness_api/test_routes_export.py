@@ -26,7 +26,7 @@ from fitness_api.limits.policies import FLOWS
 from fitness_api.routes_export import _Stream
 from fitness_api.settings import Settings
 from tests.fitness_api.client import CREDENTIALS, Json
-from tests.fitness_api.erasing import CHUNK, STAMP, Person, add_the_rest, ride
+from tests.fitness_api.erasing import CHUNK, STAMP, Person, ride
 from tests.fitness_api.serving import serving
 
 FAR = datetime(2100, 1, 1, tzinfo=UTC)
@@ -54,7 +54,7 @@ async def test_everything_is_there_and_nobody_elses(
 ) -> None:
     ada, bob = await Person(api, "ada@example.org").settle(), await Person(api, "bob@example.org").settle()
     for one in (ada, bob):
-        await add_the_rest(database, one.user_id)
+        await one.own_everything(database)
     files = await exported(ada)
     for table in TABLES:
         assert lines(files, table.entry), table.entry
