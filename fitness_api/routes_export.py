@@ -12,7 +12,9 @@ from starlette.types import Receive, Scope, Send
 
 from fitness_api.bodies import rfc3339
 from fitness_api.identity.access_tokens import Principal
+from fitness_api.identity.errors import StoreUnavailable
 from fitness_api.operation import Media, Operation
+from fitness_api.origins import origin_of
 from fitness_api.resources import Resources
 
 _ZIP_TYPE: Final = "application/zip"
@@ -36,6 +38,13 @@ async def export_me(request: Request[Resources], principal: Principal) -> Respon
     pieces = request.state["exports"].of(principal.user_id, now_ms=now_ms, goes_on=goes_on)
     # The account and its documents: what refuses does so while a refusal can still be told.
     first = await anext(pieces)
+    try:
+        await request.state["audit"].record(
+            principal.user_id, "exported", origin=origin_of(request), session_id=principal.session_id
+        )
+    except StoreUnavailable:
+        await pieces.aclose()
+        raise
     return _Stream(first, pieces, headers=headers, media_type=_ZIP_TYPE)
 
 

@@ -208,11 +208,15 @@ def _login(
         pages.hidden("next", way_back),
         options_url="/v1/auth/passkeys/login/options",
     )
-    parts = [*([pages.failure(failure)] if failure else []), body, passkey]
+    forgotten = pages.markup('<p><a href="{path}">Forgotten password</a></p>', path=FORGOTTEN)
+    parts = [*([pages.failure(failure)] if failure else []), body, passkey, forgotten]
     # Not 401: that asks for an Authorization header.
     status = 403 if error or failure else 200
     return pages.render(request, "Log in", pages.join(parts), status=status, scripts=(SCRIPT,))
 
+
+# Where who forgot it asks for a link: `routes_recovery_pages`.
+FORGOTTEN: Final = "/account/forgot"
 
 _NEXT: Final = Parameter(name="next", where="query", description="The page of ours to go on to.", required=True)
 

@@ -16,11 +16,12 @@ from fitness_api.operation import Media, Operation, Parameter
 from fitness_api.origins import origin_of
 from fitness_api.pages import Markup, markup
 from fitness_api.resources import Resources
+from fitness_api.routes_login import FORGOTTEN
 from fitness_api.routes_recovery import require_of_address
 
 _VERIFY: Final = "/account/verify"
 _RESET: Final = "/account/reset"
-_FORGOT: Final = "/account/forgot"
+_FORGOT: Final = FORGOTTEN
 
 _GONE: Final = "This link was used before or has expired. Ask for another one, in the app or below."
 

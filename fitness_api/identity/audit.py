@@ -28,6 +28,7 @@ Kind = Literal[
     "email_changed",
     "password_changed",
     "password_reset",
+    "exported",
 ]
 
 

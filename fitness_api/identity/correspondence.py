@@ -56,6 +56,19 @@ NOTICES: Final[Mapping[str, LetterKind]] = {
     "exported": "exported",
 }
 
+# What is in the log alone, and why.
+UNTOLD: Final[Mapping[str, str]] = {
+    "registered": "it sends the link that proves the address instead",
+    "login_failed": "strangers cause it, as often as they like",
+    "mfa_failed": "the same; that somebody knows the password is told by no mail, as the owner's own slips would be",
+    "session_ended": "by its own hand, or told as what ended it",
+    "code_replayed": "the app's login ended, and begins anew",
+    "service_scopes_granted": "by an operator",
+    "service_scopes_withdrawn": "by an operator",
+    "email_verified": "whoever did it had the mail",
+    "email_change_asked": "both addresses get its links",
+}
+
 # How far back a device is looked for among the logins. More than a person's devices log in within months.
 LOOK_BACK: Final = 200
 # An address that nobody proved may be a stranger's, who is not to be flooded by what somebody does to an account of his own.

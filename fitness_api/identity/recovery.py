@@ -40,7 +40,7 @@ async def nothing_before(_: str) -> None:
 
 
 class Recovery:
-    """on_first_proof: ends what was set up in an account before its address was proved for the first time, by a reset."""
+    """on_first_proof: ends what was set up in an account before its address was proved for the first time, by a reset; called twice."""
 
     def __init__(
         self,
@@ -163,11 +163,14 @@ class Recovery:
         if not isinstance(used, Artefact) or account is None:
             raise LinkInvalid
         address = Linked.read(used).address
-        if not await self._store.set_password_hash(account.user_id, password_hash, proven=address):
-            raise LinkInvalid
         if not account.email_verified:
             await self._on_first_proof(account.user_id)
+        if not await self._store.set_password_hash(account.user_id, password_hash, proven=address):
+            raise LinkInvalid
         await self._end_all(account.user_id)
+        if not account.email_verified:
+            # Once more, for what a session of before set up until it ended.
+            await self._on_first_proof(account.user_id)
         await self._audit.record(account.user_id, "password_reset", origin=origin)
 
     async def change_password(
