@@ -269,7 +269,7 @@ def curl(method: str, path: str, one: Mapping[str, Any], schemas: Mapping[str, A
         example = json.dumps(_example(content["application/json"].get("schema", {}), schemas), ensure_ascii=False)
         words += ["-H 'Content-Type: application/json'", "-d '" + example.replace("'", "'\\''") + "'"]
     elif "application/x-www-form-urlencoded" in content:
-        words.append("-d grant_type=refresh_token -d refresh_token=$REFRESH_TOKEN")
+        words.append(_FORMS.get(path, "-d client_id=$CLIENT_ID"))
     elif content:
         words += [f"-H 'Content-Type: {next(iter(content))}'", "--data-binary @file"]
     return " \\\n  ".join(words)
@@ -309,6 +309,13 @@ def _example(schema: Mapping[str, Any], schemas: Mapping[str, Any], depth: int =
             return None
     return {}
 
+
+# What a form of OAuth says, where it is more than who sends it.
+_FORMS: Final[Mapping[str, str]] = {
+    "/v1/oauth/token": "-d grant_type=refresh_token -d refresh_token=$REFRESH_TOKEN",
+    "/v1/oauth/revoke": "-d token=$REFRESH_TOKEN",
+    "/v1/oauth/introspect": "-u $CLIENT_ID:$CLIENT_SECRET -d token=$ACCESS_TOKEN",
+}
 
 _TEXT: Final[Mapping[str, str]] = {
     "uuid": "0190f3a1-6f5e-7c3b-9d0a-3c5f6a7b8c9d",

@@ -151,16 +151,23 @@ class Page:
             async with asyncio.timeout(PATIENCE_S):
                 await loaded
 
-    async def key(self, key: str, code: int) -> None:
+    async def key(self, key: str, *, loads: bool = False) -> None:
+        """Press Tab, Enter or Space."""
+        text, code = {"Tab": ("", 9), "Enter": ("\r", 13), "Space": (" ", 32)}[key]
+        loaded = self._connection.event("Page.loadEventFired", self._session) if loads else None
         for kind in ("keyDown", "keyUp"):
+            more = {"text": text} if text and kind == "keyDown" else {}
             await self.command(
                 "Input.dispatchKeyEvent",
                 type=kind,
-                key=key,
+                key=text if key == "Space" else key,
                 code=key,
                 windowsVirtualKeyCode=code,
-                text="\r" if code == 13 else "",
+                **more,
             )
+        if loaded is not None:
+            async with asyncio.timeout(PATIENCE_S):
+                await loaded
 
     async def resize(self, width: int, height: int, *, dark: bool = False) -> None:
         await self.command(

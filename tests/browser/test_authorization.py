@@ -128,6 +128,29 @@ async def test_a_user_logs_a_watch_in(page: Page, http: httpx.AsyncClient) -> No
     assert (await http.post("/v1/oauth/token", data=form)).status_code == 200
 
 
+async def test_a_keyboard_is_enough(page: Page, http: httpx.AsyncClient, database: Database) -> None:
+    async with coach() as (redirect_uri, got):
+        app = await client(database, redirect_uris=("http://127.0.0.1/done",))
+        await page.goto(f"{http.base_url}/v1/oauth/authorize?{urlencode(asking(app, redirect_uri=redirect_uri))}")
+        await page.key("Tab")
+        assert await page.evaluate(_FOCUSED) == "email"
+        assert await page.evaluate("() => getComputedStyle(document.activeElement).outlineStyle") == "solid"
+        await page.command("Input.insertText", text=CREDENTIALS["email"])
+        await page.key("Tab")
+        await page.command("Input.insertText", text=CREDENTIALS["password"])
+        await page.key("Enter", loads=True)
+        assert (await page.heading()).startswith("Allow ")
+        reached = []
+        for _ in range(3):
+            await page.key("Tab")
+            reached.append(await page.evaluate("() => document.activeElement.innerText"))
+        assert reached == ["Allow", "Do not allow", "Use another account"]
+        await page.goto(f"{http.base_url}/v1/oauth/authorize?{urlencode(asking(app, redirect_uri=redirect_uri))}")
+        await page.key("Tab")
+        await page.key("Space", loads=True)
+        assert "code=" in await got.get()
+
+
 async def test_a_page_of_somebody_else_frames_and_sends_nothing(page: Page, http: httpx.AsyncClient) -> None:
     await page.goto(f"{http.base_url}/v1/oauth/device")
     await log_in(page)
