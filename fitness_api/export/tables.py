@@ -42,6 +42,8 @@ TABLES: Final[tuple[Table, ...]] = (
             "hr_rest_bpm",
             "sex",
             "birth_year",
+            "granted_scopes",
+            "email_change",
         ),
         {"_id": _IS_THE_KEY, "password_hash": "Whoever has the hash of a password can try to guess it."},
     ),

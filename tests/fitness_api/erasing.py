@@ -12,6 +12,8 @@ from fitness_api.identity.erasure_store_mongo import MongoErasureStore
 from fitness_api.identity.factors.passkeys import Passkey
 from fitness_api.identity.factors.second_factors import Begun, SecondFactors, Totp
 from fitness_api.identity.factors.store_mongo import MongoFactorStore
+from fitness_api.identity.recovery_store import EmailChange
+from fitness_api.identity.recovery_store_mongo import MongoRecoveryStore
 from fitness_api.identity.single_use import Artefact, digest_of
 from fitness_api.identity.single_use_mongo import MongoSingleUse
 from fitness_api.identity.store import DeviceDetails, PushAddress
@@ -129,6 +131,11 @@ async def add_the_rest(database: AsyncDatabase[dict[str, Any]], user_id: str) ->
     await single_use.add(Artefact(kind="k", digest=digest, user_id=user_id, content=b"c", expires_at_ms=_FAR_MS))
     await single_use.use("k", digest, now_ms=1)
     await single_use.annotate("k", digest, b"n")
+    recovery = MongoRecoveryStore(database)
+    await recovery.begin_change(
+        user_id,
+        EmailChange(change_id=new_id(), email="new@example.org", address="new@example.org", expires_at_ms=_FAR_MS),
+    )
     letter = Outgoing(
         mail_id=user_id, kind="k", user_id=user_id, address="a", details={"d": "e"}, created_at_ms=_FAR_MS
     )
