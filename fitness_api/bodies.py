@@ -49,6 +49,9 @@ ON_BODY: Final = "fitness_api.on_body"
 MAX_REMEMBERED: Final = 512
 MAX_REMEMBERED_BYTES: Final = 256
 
+# Where in a request's scope its answer's format stands once it is known.
+_FORMAT: Final = "fitness_api.answer_format"
+
 # A big body is undone in steps, with the event loop's other work in between.
 BREATH_BYTES: Final = 1024 * 1024
 
@@ -182,10 +185,14 @@ def answer_format(request: HTTPConnection[Any]) -> Format:
 
     Raises NotAcceptable if Accept leaves neither. Source: RFC 9110 section 12.5.1.
     """
-    content_type = request.headers.get("content-type", "")
-    accept = ",".join(request.headers.getlist("accept"))
-    is_short = len(content_type) + len(accept) <= MAX_REMEMBERED_BYTES
-    return (_remembered_format if is_short else _liked_format)(content_type, accept)
+    known: Format | None = request.scope.get(_FORMAT)
+    if known is None:
+        content_type = request.headers.get("content-type", "")
+        accept = ",".join(request.headers.getlist("accept"))
+        is_short = len(content_type) + len(accept) <= MAX_REMEMBERED_BYTES
+        known = (_remembered_format if is_short else _liked_format)(content_type, accept)
+        request.scope[_FORMAT] = known
+    return known
 
 
 def _liked_format(content_type: str, accept: str) -> Format:

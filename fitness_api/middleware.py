@@ -342,8 +342,11 @@ class JSONFormatter(logging.Formatter):
         line |= getattr(record, "fields", {})
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        # A path may hold what is no text; a log line always is.
-        return json.encode(_text(line)).decode()
+        try:
+            return json.encode(line).decode()
+        except UnicodeEncodeError:
+            # A path may hold what is no text; a log line always is.
+            return json.encode(_text(line)).decode()
 
 
 def _text(line: dict[str, Any]) -> dict[str, Any]:
