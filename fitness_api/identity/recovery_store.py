@@ -36,10 +36,6 @@ class RecoveryStore(Protocol):
         """
         ...
 
-    async def has_hash(self, user_id: str, password_hash: str) -> bool:
-        """Whether this is the account's hash still."""
-        ...
-
     async def verify(self, user_id: str, address: str) -> bool:
         """Mark the address as verified while it is the account's; else return False."""
         ...

@@ -43,11 +43,6 @@ class MongoRecoveryStore:
                     return True
         return False
 
-    async def has_hash(self, user_id: str, password_hash: str) -> bool:
-        with translated():
-            found = await self._accounts.find_one({**user(user_id), "password_hash": password_hash}, {"_id": 1})
-        return found is not None
-
     async def verify(self, user_id: str, address: str) -> bool:
         with translated():
             while (typed := await self._typed(user_id, address)) is not None:
