@@ -107,6 +107,9 @@ async def _tracks(sources: Sources, user_id: str, _: int) -> AsyncGenerator[Entr
         read = {} if found is None else document.read(found)
         text = track_files.gpx_text(sources.tracks, user_id, workout_id, read)
         yield Entry(f"tracks/{workout_id}.gpx", text, is_optional=True)
+        if read.get("source") != "fit_import":  # else the file itself is among the imports
+            file = track_files.fit_file(sources.tracks, user_id, workout_id, read)
+            yield Entry(f"tracks/{workout_id}.fit", file, is_optional=True)
 
 
 async def _imports(sources: Sources, user_id: str, _: int) -> AsyncGenerator[Entry]:
@@ -141,7 +144,8 @@ HOLDINGS: Final[Mapping[str, Holding]] = {
         ("tracks",),
         _tracks,
         "tracks/: samples of sensors. <workout>.ndjson has all of them, chunk by chunk: values[i] was measured offsets_ms[i] after "
-        "start. <workout>.gpx is there where positions were recorded, and has what was measured at them.",
+        "start. <workout>.gpx is there where positions were recorded, and has what was measured at them; <workout>.fit where the "
+        "workout was not imported as FIT.",
     ),
     "imports": Holding(
         ("imports", "import_files"),

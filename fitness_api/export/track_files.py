@@ -8,13 +8,15 @@ from typing import Any, Final
 from msgspec import json
 
 from fitness_api.bodies import rfc3339
-from fitness_api.workouts import gpx
+from fitness_api.workouts import exports, fit_writer, gpx
 from sync.track_store import Stored, TrackStore
 from sync.tracks import STREAMS, Chunk, Stream
 
 # Of one stream, beside the chunk of positions that is written: an hour of positions spans one or two. More are there where
 # recordings of several devices overlap; what is beyond is in the lines all the same.
 MAX_BESIDE: Final = 8
+# Seven streams at 1 Hz for eight hours: some 20 MB while a file is made of them, and 3 s of a thread.
+MAX_FIT_SAMPLES: Final = 200_000
 
 
 async def lines(tracks: TrackStore, user_id: str, workout_id: str) -> AsyncIterator[bytes]:
@@ -60,6 +62,31 @@ async def gpx_text(
             yield await asyncio.to_thread(_segment, chunk, others)
         if is_begun:
             yield gpx.TAIL.encode()
+
+
+async def fit_file(
+    tracks: TrackStore, user_id: str, workout_id: str, document: Mapping[str, Any]
+) -> AsyncIterator[bytes]:
+    """Give the workout as FIT, which needs no positions; nothing where that would take too much, or nothing tells when it was."""
+    held: dict[Stream, list[Chunk]] = {}
+    samples = 0
+    async with aclosing(_chunks(tracks, user_id, workout_id, *STREAMS)) as found:
+        async for stored in found:
+            samples += len(stored.chunk.values)
+            if samples > MAX_FIT_SAMPLES:
+                return
+            held.setdefault(stored.chunk.stream, []).append(stored.chunk)
+    file = await asyncio.to_thread(_fit, document, held)
+    if file is not None:
+        yield file
+
+
+def _fit(document: Mapping[str, Any], held: Mapping[Stream, list[Chunk]]) -> bytes | None:
+    session = exports.session(document, held)
+    offset_s = document.get("utc_offset_s")
+    if session is None:
+        return None
+    return fit_writer.written(session, utc_offset_s=offset_s if type(offset_s) is int else None)
 
 
 def _segment(chunk: Chunk, others: Mapping[Stream, list[Chunk]]) -> bytes:

@@ -3,6 +3,8 @@ from typing import cast
 from xml.etree import ElementTree as ET
 
 import pytest
+from garmin_fit_sdk import Decoder
+from garmin_fit_sdk import Stream as Stream_
 
 from fitness_api.export import track_files
 from sync import tracks
@@ -60,3 +62,23 @@ async def test_chunks_that_overlap_are_taken_as_far_as_there_is_room(monkeypatch
 
 async def test_without_positions_there_is_nothing() -> None:
     assert await rates(chunk("heart_rate", 0, 120)) == []
+
+
+async def fit(document: dict[str, object], *chunks: Chunk) -> bytes:
+    given = track_files.fit_file(cast("TrackStore", Held(*chunks)), "u", "w", document)
+    return b"".join([piece async for piece in given])
+
+
+async def test_a_workout_without_positions_is_a_fit_file_that_reads_back() -> None:
+    file = await fit({"sport": "row"}, chunk("heart_rate", 0, *range(100, 160)), chunk("cadence", 0, *[28] * 60))
+    messages, errors = Decoder(Stream_.from_byte_array(bytearray(file))).read()
+    assert errors == []
+    assert [record["heart_rate"] for record in messages["record_mesgs"]] == list(range(100, 160))
+    assert messages["session_mesgs"][0]["sport"] == "rowing"
+
+
+async def test_what_would_take_too_much_or_has_no_time_is_no_fit_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await fit({"sport": "row"}) == b""
+    monkeypatch.setattr(track_files, "MAX_FIT_SAMPLES", 3)
+    assert await fit({}, chunk("heart_rate", 0, 1, 2), chunk("power", 0, 1)) != b""
+    assert await fit({}, chunk("heart_rate", 0, 1, 2), chunk("power", 0, 1, 2)) == b""
