@@ -1,5 +1,6 @@
 """Registering, logging in and out, and the account's sessions."""
 
+from collections.abc import Mapping
 from typing import Annotated, Final
 from uuid import UUID
 
@@ -47,11 +48,12 @@ class Login(Struct, frozen=True, kw_only=True):
 class ListedSession(Struct, frozen=True, kw_only=True):
     """One login. `current` is the caller's own; it expires at `expires_at` unless it is used before.
 
-    methods: how the user proved who they are, in the words of RFC 8176. key_bound: its tokens are of use only with the client's key.
+    client_name: null where the client was removed. methods: how the user proved who they are, in the words of RFC 8176. key_bound: its tokens are of use only with the client's key.
     """
 
     id: str
     client_id: str
+    client_name: str | None
     scope: str
     user_agent: str
     methods: tuple[str, ...]
@@ -105,14 +107,16 @@ async def logout(request: Request[Resources], principal: Principal) -> Response:
 
 async def list_sessions(request: Request[Resources], principal: Principal) -> Response:
     sessions = await request.state["sessions"].of(principal.user_id)
-    return bodies.respond(request, SessionList(sessions=[_listed(session, principal) for session in sessions]))
+    names = await request.state["registrations"].names(session.client_id for session in sessions)
+    return bodies.respond(request, SessionList(sessions=[_listed(session, names, principal) for session in sessions]))
 
 
 async def read_session(request: Request[Resources], principal: Principal) -> Response:
     session = await request.state["sessions"].one(principal.user_id, request.path_params["id"])
     if session is None:
         raise NotFound("session")
-    return bodies.respond(request, _listed(session, principal))
+    names = await request.state["registrations"].names((session.client_id,))
+    return bodies.respond(request, _listed(session, names, principal))
 
 
 async def end_session(request: Request[Resources], principal: Principal) -> Response:
@@ -127,10 +131,11 @@ async def end_sessions(request: Request[Resources], principal: Principal) -> Res
     return Response(status_code=204)
 
 
-def _listed(session: Session, principal: Principal) -> ListedSession:
+def _listed(session: Session, names: Mapping[str, str], principal: Principal) -> ListedSession:
     return ListedSession(
         id=session.session_id,
         client_id=session.client_id,
+        client_name=names.get(session.client_id),
         scope=" ".join(session.scopes),
         user_agent=session.user_agent,
         methods=session.methods,

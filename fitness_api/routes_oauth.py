@@ -273,7 +273,7 @@ OPERATIONS: tuple[Operation, ...] = (
             "A client authenticates by its secret, in Authorization: Basic or as client_secret; a public one sends client_id, "
             "and our own apps may leave that out (`app`). By grant_type: `authorization_code` with code, redirect_uri and "
             "code_verifier; `urn:ietf:params:oauth:grant-type:device_code` with device_code; `client_credentials` and perhaps "
-            "scope; `refresh_token` with refresh_token and perhaps scope (to narrow the access token). Refresh tokens rotate. If "
+            "scope (and no refresh token comes back, as with any client that was not registered for it); `refresh_token` with refresh_token and perhaps scope (to narrow the access token). Refresh tokens rotate. If "
             "the answer gets lost, send the same token again: the latest used one gets the same successor for 30 s, and longer "
             "while neither the successor nor its access token was seen. Any other token that was used before ends the session, "
             "and so does a code that is redeemed again. Errors are those of RFC 6749 section 5.2: {error, error_description}; "

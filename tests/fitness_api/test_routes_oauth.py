@@ -7,17 +7,22 @@ from uuid import uuid4
 import httpx
 import jwt
 import pytest
+from msgspec.structs import replace
 from pymongo.asynchronous.database import AsyncDatabase
 
 from fitness_api import app
 from fitness_api.identity.authorization import clients
+from fitness_api.identity.scopes import USER_SCOPES
+from fitness_api.settings import Settings
 from tests.fitness_api.client import Json, bearer, registered
 from tests.fitness_api.oauth import (
+    CHALLENGE,
     ISSUER,
     REDIRECT,
     SECRET,
     VERIFIER,
     administrator,
+    answered,
     asking,
     basic,
     client,
@@ -25,6 +30,8 @@ from tests.fitness_api.oauth import (
     redeeming,
     verified,
 )
+from tests.fitness_api.pages_client import log_in, send
+from tests.fitness_api.serving import serving
 
 Database = AsyncDatabase[dict[str, Any]]
 
@@ -62,6 +69,56 @@ async def test_a_code_gives_a_pair_that_allows_what_was_allowed(api: httpx.Async
     following = await token(api, form)
     assert following.json()["scope"] == "workouts:read account"
     assert refused(await token(api, {**form, "client_id": "app"})) == (400, "invalid_grant")
+
+
+async def test_a_user_sees_whom_he_let_in_and_puts_them_out(api: httpx.AsyncClient, database: Database) -> None:
+    coach = await client(database)
+    ada = await verified(api, database)
+    theirs = (await token(api, redeeming(coach, await code_of(api, ada, coach)))).json()
+    listed = (await api.get("/v1/auth/sessions", headers=bearer(ada))).json()["sessions"]
+    by_name = {one["client_name"]: one["id"] for one in listed}
+    assert by_name.keys() == {"Coach", "Fitness"}
+    path = f"/v1/auth/sessions/{by_name['Coach']}"
+    assert (await api.get(path, headers=bearer(ada))).json()["client_name"] == "Coach"
+    assert (await api.delete(path, headers=bearer(ada))).status_code == 204
+    assert (await api.get("/v1/me", headers=bearer(theirs))).status_code == 401
+
+
+async def test_our_own_app_logs_in_by_the_pages_too(settings: Settings) -> None:
+    redirect_uri = "com.example.fitness:/done"
+    async with serving(app.build(replace(settings, app_redirect_uris=f"http://127.0.0.1/x {redirect_uri}"))) as api:
+        await registered(api)  # and not verified: it lets nobody else in
+        asked = {
+            "client_id": "app",
+            "redirect_uri": redirect_uri,
+            "response_type": "code",
+            "code_challenge": CHALLENGE,
+            "code_challenge_method": "S256",
+        }
+        page = await log_in(api, await api.get("/v1/oauth/authorize", params=asked))
+        assert "form-action 'self' com.example.fitness:;" in page.headers["content-security-policy"]
+        assert "the app com.example.fitness" in page.text
+        answer = await send(api, page, "/v1/oauth/consent", decision="allow")
+        code = answered(answer.headers["location"], redirect_uri)["code"]
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": redirect_uri,
+            "code_verifier": VERIFIER,
+        }
+        pair = (await token(api, form)).json()
+        assert set(pair["scope"].split()) == set(USER_SCOPES)
+        assert (await api.get("/v1/auth/sessions", headers=bearer(pair))).status_code == 200
+        # It is our own: it may decide for others, as far as the account may.
+        answer = await api.post("/v1/oauth/device", json={"user_code": "BCDF-GHJK"}, headers=bearer(pair))
+        assert answer.status_code == 404
+
+
+async def test_a_place_that_may_not_be_answered_is_no_setting(settings: Settings) -> None:
+    with pytest.raises(ExceptionGroup) as refused:
+        async with serving(app.build(replace(settings, app_redirect_uris="http://app.example/done"))):
+            pass
+    assert refused
 
 
 async def test_fifty_parallel_redemptions_give_one_pair(api: httpx.AsyncClient, database: Database) -> None:

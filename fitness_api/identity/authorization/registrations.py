@@ -1,7 +1,7 @@
 """Registering clients, and telling which one asks."""
 
 import hmac
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 from uuid import uuid4
 
@@ -11,6 +11,7 @@ from fitness_api.identity.authorization.client_store import ClientStore
 from fitness_api.identity.authorization.clients import Client, GrantType
 from fitness_api.identity.errors import OAuthRefused, TooManyClients
 from fitness_api.identity.key_ring import wall_clock_ms
+from fitness_api.identity.scopes import PAGES
 from fitness_api.identity.sessions import Sessions
 
 # Compared where there is no secret, so that it takes as long. Nothing hashes to zeros.
@@ -55,6 +56,15 @@ class Registrations:
         if client_id == self._first_party.client_id:
             return self._first_party
         return await self._store.client(client_id)
+
+    async def names(self, client_ids: Iterable[str]) -> dict[str, str]:
+        """Return what users know these clients by; of one that was removed nothing is known."""
+        known = {self._first_party.client_id: self._first_party.name, PAGES: f"{self._first_party.name} in a browser"}
+        for client_id in set(client_ids) - known.keys():
+            client = await self._store.client(client_id)
+            if client is not None:
+                known[client_id] = client.name
+        return known
 
     async def clients(self, *, after: str, limit: int) -> list[Client]:
         """Return the registered ones; our own app is none of them."""
