@@ -5,6 +5,7 @@ anywhere but in the mail. Delivered twice, a letter holds another secret each ti
 """
 
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address, ip_network
 from typing import Final, cast
 from urllib.parse import urlsplit
 
@@ -125,9 +126,9 @@ class Correspondence:
         if event.kind == "registered":
             await self.ask(VERIFY, f"{VERIFY}:{event.user_id}", user_id=event.user_id)
         if event.kind in NOTICES:
-            # Who was moved away is told as well.
-            for address in (None, event.details["old_address"]) if event.kind == "email_changed" else (None,):
-                await self._put(_notice(event, address))
+            await self._put(_notice(event))
+        if event.kind == "email_changed" and "told" in event.details:
+            await self._put(_notice(event, event.details["old_address"]))
 
     async def compose(self, outgoing: Outgoing) -> Letter | None:
         """Return the letter; None where there is nobody to write to, or nothing to say any more. Raises MailDeferred."""
@@ -221,7 +222,7 @@ class Correspondence:
         before = [
             event for event in await self._audit.of(account.user_id, limit=LOOK_BACK) if event.event_id != said["id"]
         ]
-        if kind == "logged_in" and not _is_new_device(before, said["user_agent"], at_ms):
+        if kind == "logged_in" and not _is_new_device(before, said, at_ms):
             return None
         if not account.email_verified:
             same = [event for event in before if event.kind == kind and at_ms - _DAY_MS < event.at_ms <= at_ms]
@@ -240,7 +241,7 @@ class Correspondence:
         )
 
 
-def _notice(event: AuditEvent, address: str | None) -> Outgoing:
+def _notice(event: AuditEvent, address: str | None = None) -> Outgoing:
     return Outgoing(
         mail_id=f"{event.event_id}{'' if address is None else ':before'}",
         kind=NOTICES[event.kind],
@@ -258,11 +259,28 @@ def _notice(event: AuditEvent, address: str | None) -> Outgoing:
     )
 
 
-def _is_new_device(before: list[AuditEvent], user_agent: str, at_ms: int) -> bool:
-    """Whether the account was logged in to before, and never by the like of it: versions change, what it is stays."""
+def _is_new_device(before: list[AuditEvent], said: Mapping[str, str], at_ms: int) -> bool:
+    """Whether it neither showed that it was here before, nor logs in as one that was: the like of it, from where that was.
+
+    Versions of apps and addresses within a network change; what it is and where it is at home stay.
+    """
+    if "known_device" in said:
+        return False
     seen = {
-        templates.described(event.origin.user_agent)
+        (templates.described(event.origin.user_agent), _network(event.origin.address))
         for event in before
         if event.kind == "logged_in" and event.at_ms <= at_ms
     }
-    return bool(seen) and templates.described(user_agent) not in seen
+    if not seen:
+        # The first login of all, unless so much happened since the last one that it is no more in sight.
+        return len(before) >= LOOK_BACK - 1
+    return (templates.described(said["user_agent"]), _network(said["client_address"])) not in seen
+
+
+def _network(address: str) -> str:
+    """What an internet provider gives to one place: an IPv4 /16 or an IPv6 /32; what is no address is its own."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    return str(ip_network((address, 16 if parsed.version == 4 else 32), strict=False))

@@ -52,6 +52,7 @@ class Pending(Struct, frozen=True, kw_only=True):
     methods: tuple[str, ...]
     client_id: str
     key_thumbprint: str | None
+    is_known_device: bool = False
 
 
 class Logins:
@@ -128,7 +129,12 @@ class Logins:
             checked.add(renewed)
         try:
             pair = await self.admit(
-                known.user_id, methods=(PASSWORD,), client_id=client_id, origin=origin, key_thumbprint=key_thumbprint
+                known.user_id,
+                methods=(PASSWORD,),
+                client_id=client_id,
+                origin=origin,
+                key_thumbprint=key_thumbprint,
+                is_known_device=is_known_device,
             )
         except MfaRequired as half:
             if not await self._is_still(address, checked):
@@ -149,13 +155,22 @@ class Logins:
         client_id: str = FIRST_PARTY,
         origin: Origin,
         key_thumbprint: str | None = None,
+        is_known_device: bool = False,
     ) -> TokenPair:
         """Begin a session of who has proved by `methods` who they are: on the pages one that allows nothing and ends soon.
+
+        is_known_device: it showed that it logged in to this account before, so that its owner is not written of it.
 
         Raises MfaRequired if the account has a second factor and none was shown, or InvalidCredentials if it was erased.
         """
         if MULTIPLE not in methods and (ways := await self._second_factors(user_id)):
-            pending = Pending(user_id=user_id, methods=methods, client_id=client_id, key_thumbprint=key_thumbprint)
+            pending = Pending(
+                user_id=user_id,
+                methods=methods,
+                client_id=client_id,
+                key_thumbprint=key_thumbprint,
+                is_known_device=is_known_device,
+            )
             raise MfaRequired(mfa_token=await self._put_off(pending), ways=ways)
         pair = await self._sessions.begin(
             user_id,
@@ -166,7 +181,8 @@ class Logins:
             user_agent=origin.user_agent,
             key_thumbprint=key_thumbprint,
         )
-        await self._audit.record(user_id, "logged_in", origin=origin, details={"methods": " ".join(methods)})
+        known = {"known_device": "yes"} if is_known_device else {}
+        await self._audit.record(user_id, "logged_in", origin=origin, details={"methods": " ".join(methods), **known})
         return pair
 
     async def pending(self, mfa_token: str) -> Pending:
@@ -188,6 +204,7 @@ class Logins:
             client_id=pending.client_id,
             origin=origin,
             key_thumbprint=pending.key_thumbprint,
+            is_known_device=pending.is_known_device,
         )
 
     async def require_second_factor(self, principal: Principal) -> None:

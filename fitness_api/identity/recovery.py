@@ -134,9 +134,10 @@ class Recovery:
             return
         # A link that went to the address of before resets the password no more.
         await self._artefacts.cancel(user_id, {RESET, VERIFY})
-        await self._audit.record(
-            user_id, "email_changed", origin=origin, details={"old_address": before, "new_address": change.email}
-        )
+        # Where the account was is told where it went, but not where it went to a mailbox that was perhaps never its owner's.
+        details = {"old_address": before, "new_address": change.email}
+        details |= {"told": "both"} if account.email_verified else {}
+        await self._audit.record(user_id, "email_changed", origin=origin, details=details)
 
     # --------------------------------------------------------------------------------------------------------- password
 

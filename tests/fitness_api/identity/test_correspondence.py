@@ -52,7 +52,11 @@ async def test_an_event_waits_as_one_letter_or_two_where_the_address_changed(
     assert [outgoing.kind for outgoing in await outbox.of("u1")] == ["password_changed"]
     await correspondence.announce(event("session_ended", event_id="e2"))
     assert len(await outbox.of("u1")) == 1
-    moved = event("email_changed", event_id="e3", details={"old_address": "a@b.example", "new_address": "c@d.example"})
+    moved = event(
+        "email_changed",
+        event_id="e3",
+        details={"old_address": "a@b.example", "new_address": "c@d.example", "told": "both"},
+    )
     await correspondence.announce(moved)
     assert {outgoing.address for outgoing in await outbox.of("u1")} == {None, "a@b.example"}
 

@@ -12,11 +12,12 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from fitness_api.errors import InvalidBody, NotAuthenticated
 from fitness_api.identity.access_tokens import Principal
-from fitness_api.identity.audit import Origin
+from fitness_api.identity.audit import AuditEvent, Origin
 from fitness_api.identity.audit_log import AuditLog
 from fitness_api.identity.audit_store_mongo import MongoAuditStore
 from fitness_api.identity.correspondence import (
     CHANGE_MS,
+    LOOK_BACK,
     MAX_UNPROVED_A_DAY,
     RESET_MS,
     VERIFY_MS,
@@ -417,8 +418,11 @@ async def test_where_the_address_was_never_proved_the_new_mailbox_is_enough(
 async def test_a_stranger_does_not_learn_where_an_account_goes(service: Service) -> None:
     pair = await service.register(verified=False)
     await service.recovery.ask_to_move(await service.user_of(pair), "New@example.net", origin=SAFARI)
-    to_old = next(mail for mail in await service.mails() if mail["To"] == ADA)
+    mails = await service.mails()
+    to_old = next(mail for mail in mails if mail["To"] == ADA)
     assert "New@example.net" not in text_of(to_old)
+    await service.recovery.confirm(token_of(next(mail for mail in mails if mail["To"] != ADA)), origin=SAFARI)
+    assert subjects(await service.mails()) == [("New@example.net", "Your account has another address")]
 
 
 async def test_an_address_that_is_anothers_is_told_to_its_mailbox_only(service: Service) -> None:
@@ -485,6 +489,30 @@ async def test_a_login_from_a_device_that_is_new_is_told(service: Service) -> No
     assert link_of(mail) == f"{ISSUER}/account/forgot"
     await service.logins.login(email=ADA, password=PASSWORD, origin=FIREFOX)
     assert await service.mails() == []
+
+
+async def test_the_same_app_from_elsewhere_is_new_unless_it_shows_that_it_was_here(service: Service) -> None:
+    await service.register()
+    elsewhere, next_door = Origin("198.51.100.1", SAFARI.user_agent), Origin("192.0.77.7", SAFARI.user_agent)
+    for origin, is_known_device, is_told in (
+        (next_door, False, False),
+        (elsewhere, True, False),
+        (Origin("203.0.113.5", SAFARI.user_agent), False, True),
+    ):
+        await service.logins.login(email=ADA, password=PASSWORD, origin=origin, is_known_device=is_known_device)
+        assert bool(await service.mails()) == is_told
+
+
+async def test_a_flood_of_failures_hides_no_login(service: Service, clock: Clock) -> None:
+    pair = await service.register()
+    user_id = await service.user_of(pair)
+    for number in range(LOOK_BACK):
+        clock.advance(s=1)
+        event = AuditEvent(event_id=f"e{number}", user_id=user_id, at_ms=clock(), kind="login_failed", origin=FIREFOX)
+        await service.audited.append(event)
+    clock.advance(s=1)
+    await service.logins.login(email=ADA, password=PASSWORD, origin=FIREFOX)
+    assert len(await service.mails()) == 1
 
 
 async def test_letters_are_in_the_accounts_language(service: Service, store: MongoStore) -> None:
