@@ -63,8 +63,8 @@ from fitness_api.pages import browser
 from fitness_api.redis_guarded import GuardedRedis
 from fitness_api.settings import PREFIX, Settings, SettingsInvalid
 from fitness_api.workouts.decoder import Decoder
-from fitness_api.workouts.import_store import ImportStore
 from fitness_api.workouts.import_store_mongo import MongoImportStore
+from fitness_api.workouts.imports import Importer
 from sync import cursor
 from sync.hints_redis import RedisHints
 from sync.listing import Listing
@@ -113,8 +113,7 @@ class Resources(TypedDict):
     devices: Devices
     tracks: TrackStore
     track_reads: asyncio.Semaphore
-    decoder: Decoder
-    imports: ImportStore
+    importer: Importer
     erased: Stores
     exports: Exports
     leases: Leases
@@ -187,7 +186,9 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     )
     recovery = Recovery(accounts, recovery_store, passwords, sessions, single_use, audit, correspondence)
     live_sockets = LiveSockets(hints, sessions)
-    log, leases = MongoLog(database), MongoLeases(database)
+    log, leases, listing = MongoLog(database), MongoLeases(database), MongoListing(database)
+    decoder = Decoder(workers=settings.import_workers)
+    importer = Importer(decoder, sync_store, listing, tracks, imports, leases)
     limiter = Limiter(
         RedisBuckets(guarded_redis),
         LocalBuckets(),
@@ -212,7 +213,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             "redis": redis,
             "sync_store": sync_store,
             "sync_log": log,
-            "listing": MongoListing(database),
+            "listing": listing,
             "sync_repairs": asyncio.Semaphore(REPAIRS),
             "pacing": Pacing(),
             "cursor_key": cursor.derive_key(master_key),
@@ -238,8 +239,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             "devices": Devices(accounts, sync_store),
             "tracks": tracks,
             "track_reads": asyncio.Semaphore(TRACK_READS),
-            "decoder": Decoder(workers=settings.import_workers),
-            "imports": imports,
+            "importer": importer,
             "erased": Stores(
                 MongoErasureStore(database, address_key=gravestones.derive_key(master_key)), sync_store, tracks, imports
             ),

@@ -16,8 +16,8 @@ from fitness_api.errors import Invalid, InvalidBody, NotFound, UnsupportedMediaT
 from fitness_api.identity.access_tokens import Principal
 from fitness_api.operation import Media, Operation, Parameter
 from fitness_api.resources import Resources
-from fitness_api.workouts import imports
 from fitness_api.workouts.decoder_process import MAX_FILE_BYTES
+from fitness_api.workouts.imports import Duplicates, Imported
 from fitness_api.workouts.recording import FileFormat
 from sync import tracks
 from sync.attach import attach
@@ -87,22 +87,35 @@ async def post_import(request: Request[Resources], principal: Principal) -> Resp
     got = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if got and got not in _FILE_TYPES:
         raise UnsupportedMediaType(got=got[:80], supported=_FILE_TYPES)
-    with request.state["decoder"].room() as keep:
-        imported = await imports.import_file(
+    asked = request.query_params.get("duplicates", "merge")
+    if asked not in ("merge", "keep"):
+        raise InvalidBody(Invalid("", "duplicates: merge or keep."))
+    duplicates: Duplicates = "keep" if asked == "keep" else "merge"
+    importer = request.state["importer"]
+    with importer.decoder.room() as keep:
+        imported = await importer.import_file(
             await bodies.read_bytes(request, limit_bytes=MAX_FILE_BYTES, keep=keep),
             user_id=principal.user_id,
             now_ms=_now_ms(),
-            decoder=request.state["decoder"],
-            store=request.state["sync_store"],
-            track_store=request.state["tracks"],
-            imports=request.state["imports"],
+            duplicates=duplicates,
         )
-    answer = ImportAnswer(import_id=imported.import_id, workouts=imported.workouts, warnings=imported.warnings)
-    return bodies.respond(request, answer, status=201 if imported.is_new else 200)
+    return bodies.respond(request, _answer(imported), status=201 if imported.is_new else 200)
+
+
+async def post_separate(request: Request[Resources], principal: Principal) -> Response:
+    importer = request.state["importer"]
+    separated = await importer.separate(principal.user_id, request.path_params["id"], now_ms=_now_ms())
+    if separated is None:
+        raise NotFound("import")
+    return bodies.respond(request, _answer(separated))
+
+
+def _answer(imported: Imported) -> ImportAnswer:
+    return ImportAnswer(import_id=imported.import_id, workouts=imported.workouts, warnings=imported.warnings)
 
 
 async def get_file(request: Request[Resources], principal: Principal) -> Response:
-    store = request.state["imports"]
+    store = request.state["importer"].imports
     record = await store.find_by_id(principal.user_id, request.path_params["id"])
     if record is None:
         raise NotFound("import")
@@ -224,11 +237,21 @@ OPERATIONS: tuple[Operation, ...] = (
         description=(
             "The body is a FIT, GPX or TCX file, as it is, in gzip or alone in a zip, of at most 64 MiB decompressed. 201: the workouts were made, one for "
             "each session of a multisport file, with summary, laps and tracks. 200: this very file was imported before; the same "
-            "workouts are given, and restored where they were deleted. Of a damaged file the readable part is imported, and "
+            "workouts are given, and restored where they were deleted. Also 200: every activity of the file starts within 60 s of one "
+            "that is there, lasts as long within 10 %, and no sport contradicts it: it gets the streams and fields that it lacks, and "
+            "nothing of it is overwritten. `imports` of a workout lists what went into it. Of a damaged file the readable part is imported, and "
             "`warnings` say what is missing. An upload that was cut off is made good by another."
         ),
         login=True,
         scope="workouts:write",
+        parameters=(
+            Parameter(
+                name="duplicates",
+                where="query",
+                description="`keep` makes workouts even of what is there already; `merge` if left out.",
+                type=Duplicates,
+            ),
+        ),
         body=Media(types=_FILE_TYPES, description="A FIT, GPX or TCX file."),
         answers={201: ImportAnswer, 200: ImportAnswer},
         problems=(
@@ -240,6 +263,23 @@ OPERATIONS: tuple[Operation, ...] = (
             "unavailable",
         ),
         limits=("imports", "upload_kib"),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/imports/{id}/separate",
+        handler=post_separate,
+        tag="Imports",
+        summary="Give an import workouts of its own",
+        description=(
+            "Undoes that the import was recognised as a workout that was there: the import gets workouts of its own, with all of its "
+            "samples, and what it had added to the others is taken away, but for what was written anew since."
+        ),
+        login=True,
+        scope="workouts:write",
+        is_repeatable=True,
+        parameters=(Parameter(name="id", where="path", description="The import's id.", type=UUID, required=True),),
+        answers={200: ImportAnswer},
+        problems=("not_found", "decoder_busy", "document_purged", "document_full", "unavailable"),
     ),
     Operation(
         method="GET",

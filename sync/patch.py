@@ -14,7 +14,7 @@ from sync.schema import COLLECTIONS, Field
 from sync.values import ValueInvalid
 
 # Their elements say what else is stored, and follow from that.
-_KEPT_BY_US: Final = frozenset({"tracks"})
+_KEPT_BY_US: Final = frozenset({"tracks", "imports"})
 
 _BASE_62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # in the order of UTF-8
 
@@ -40,7 +40,7 @@ def paths(
     for name, value in given.items():
         spec = fields.get(name)
         if name in _KEPT_BY_US:
-            raise PatchInvalid(_pointer(name), "Uploads of samples keep this list; it is not written.")
+            raise PatchInvalid(_pointer(name), "Uploads and imports keep this list; it is not written.")
         if spec is None or spec.shape == "register":
             wanted[name] = value
         elif spec.shape == "set":

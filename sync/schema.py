@@ -111,6 +111,7 @@ COLLECTIONS: Final[Mapping[str, Mapping[str, Field]]] = {
             },
         ),
         "tracks": Field(shape="set"),
+        "imports": Field(shape="set"),
     },
     "routines": {
         **_COMMON,

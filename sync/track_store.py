@@ -48,6 +48,10 @@ class TrackStore(Protocol):
         """Return the next workout, by id, that has chunks, whether or not its document is there."""
         ...
 
+    async def listed(self, user_id: str, workout_id: str) -> dict[str, Stream]:
+        """Return the workout's chunks by id, each with its stream."""
+        ...
+
     async def holds(self, user_id: str, workout_id: str) -> bool:
         """Whether the workout has any chunk."""
         ...

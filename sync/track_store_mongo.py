@@ -110,6 +110,16 @@ class MongoTrackStore:
             )
         return None if found is None else str(found["workout_id"])
 
+    async def listed(self, user_id: str, workout_id: str) -> dict[str, Stream]:
+        cursor = self._tracks.find(
+            {"user_id": user_id, "workout_id": workout_id},
+            {"_id": 0, "chunk_id": 1, "stream": 1},  # from the index alone
+            hint="workout",
+        )
+        with translated():
+            async with cursor:
+                return {record["chunk_id"]: record["stream"] async for record in cursor}
+
     async def holds(self, user_id: str, workout_id: str) -> bool:
         with translated():
             found = await self._tracks.find_one(

@@ -8,9 +8,17 @@ from msgspec import Struct
 from fitness_api.workouts.recording import FileFormat
 
 
+class Merged(Struct, frozen=True, kw_only=True):
+    """What an import added to a workout that was there before: registers that it lacked, and chunks."""
+
+    paths: list[str]
+    chunks: list[str]
+
+
 class ImportRecord(Struct, frozen=True, kw_only=True):
     """`sha256`, in hex, and `size_bytes` are the decompressed file's.
 
+    merged: by workout; those that are not in it are the import's own.
     generation: how often the file's workouts were deleted for good before; a purged id is not given again.
     """
 
@@ -23,6 +31,7 @@ class ImportRecord(Struct, frozen=True, kw_only=True):
     warnings: list[str]
     size_bytes: int
     created_at_ms: int
+    merged: dict[str, Merged] = {}
 
 
 class ImportStore(Protocol):
@@ -46,6 +55,10 @@ class ImportStore(Protocol):
 
     async def record(self, record: ImportRecord, file: bytes) -> bool:
         """Keep the file, then the record. Return False if the file was recorded already, in this generation or a later one."""
+        ...
+
+    async def separate(self, record: ImportRecord) -> None:
+        """Keep `record`, whose workouts are its own now, in the place of the one of its file and generation."""
         ...
 
     def read_file(self, record: ImportRecord) -> AsyncIterator[bytes]:

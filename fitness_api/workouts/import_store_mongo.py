@@ -71,6 +71,12 @@ class MongoImportStore:
             # Also of a later generation: the ones before may have been cut off before they were recorded.
             return await self._insert_once(self._imports, {**mine, **kept})
 
+    async def separate(self, record: ImportRecord) -> None:
+        mine = {"_id": f"{record.user_id}/{record.sha256}", "user_id": record.user_id}
+        kept = msgspec.to_builtins(record)
+        with translated():
+            await self._imports.replace_one({**mine, "generation": record.generation}, {**mine, **kept})
+
     async def _insert_once(self, collection: Any, document: Mapping[str, Any]) -> bool:
         try:
             await collection.insert_one(document)

@@ -14,13 +14,15 @@ from fitness_api.erase import Stores
 from fitness_api.identity.devices import Devices
 from fitness_api.identity.store import DeviceDetails, PushAddress
 from fitness_api.identity.store_mongo import MongoStore as MongoAccounts
+from fitness_api.leases_mongo import MongoLeases
 from fitness_api.settings import Settings
 from fitness_api.workouts.decoder import Decoder
-from fitness_api.workouts.import_store import ImportRecord
+from fitness_api.workouts.import_store import ImportRecord, ImportStore
 from fitness_api.workouts.import_store_mongo import MongoImportStore
-from fitness_api.workouts.imports import import_file
+from fitness_api.workouts.imports import Importer
 from sync import exchange
 from sync.errors import AccountDeleted
+from sync.listing_mongo import MongoListing
 from sync.store_mongo import MongoStore
 from sync.track_store_mongo import MongoTrackStore
 from sync.tracks import Chunk, Stream
@@ -84,16 +86,20 @@ class OvertakenImports(MongoImportStore):
         return done
 
 
+def importer(database: AsyncDatabase[dict[str, Any]], stores: Stores, imports: ImportStore) -> Importer:
+    listing, leases = MongoListing(database), MongoLeases(database)
+    return Importer(Decoder(workers=1), stores.sync, listing, stores.tracks, imports, leases)
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_an_import_that_an_erasure_overtakes_is_removed_by_its_writer(
     database: AsyncDatabase[dict[str, Any]], when: str
 ) -> None:
     stores, ada = stores_of(database), await small_account(database)
     with pytest.raises(AccountDeleted):
-        await import_file(
-            ride(), user_id=ada.user_id, now_ms=NOW_MS, decoder=Decoder(workers=1), store=stores.sync,
-            track_store=stores.tracks, imports=OvertakenImports(stores, database, when),
-        )  # fmt: skip
+        await importer(database, stores, OvertakenImports(stores, database, when)).import_file(
+            ride(), user_id=ada.user_id, now_ms=NOW_MS
+        )
     await require_gravestones_only(database, ada.names, ada.user_id)
 
 
@@ -150,10 +156,7 @@ async def test_what_was_written_whole_before_the_fence_is_removed(database: Asyn
     async def write() -> None:
         await devices.register(ada.user_id, new_id(), new_id(), phone)
         await put_chunk(stores, ada.user_id, workout, chunk)
-        await import_file(
-            ride(), user_id=ada.user_id, now_ms=NOW_MS, decoder=Decoder(workers=1), store=stores.sync,
-            track_store=stores.tracks, imports=stores.imports,
-        )  # fmt: skip
+        await importer(database, stores, stores.imports).import_file(ride(), user_id=ada.user_id, now_ms=NOW_MS)
 
     overtaken = stores._replace(sync=BeforeTheFence(database, write))
     await erase.account(overtaken, ada.user_id, now_ms=NOW_MS)

@@ -128,6 +128,9 @@ class MemoryTracks:
     async def next_workout(self, user_id: str, *, after: str) -> str | None:
         return min((key[1] for key in self._held if key[0] == user_id and key[1] > after), default=None)
 
+    async def listed(self, user_id: str, workout_id: str) -> dict[str, Stream]:
+        return {key[3]: key[2] for key in self._held if key[:2] == (user_id, workout_id)}
+
     async def holds(self, user_id: str, workout_id: str) -> bool:
         return any(key[:2] == (user_id, workout_id) for key in self._held)
 

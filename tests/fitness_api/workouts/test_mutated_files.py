@@ -2,6 +2,7 @@
 
 import math
 import random
+from uuid import UUID
 
 import pytest
 
@@ -43,7 +44,7 @@ def mutated(data: bytes, dice: random.Random) -> bytes:
 def require_storable(recording: Recording) -> None:
     for session in recording.sessions:
         assert session.started_at_ms <= session.ended_at_ms
-        for chunk_id, chunk in chunks(WORKOUT, session):  # raises where a chunk would be refused
+        for chunk_id, chunk in chunks(UUID(WORKOUT), session):  # raises where a chunk would be refused
             assert chunk_id
             assert chunk.values
         for value in document_values(WORKOUT, session, recording).values():
