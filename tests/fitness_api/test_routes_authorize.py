@@ -108,26 +108,24 @@ def shows_so(answer: httpx.Response) -> None:
     assert "<script" not in answer.text
 
 
-@pytest.mark.parametrize(
-    ("changes", "error"),
-    [
+async def test_the_clients_own_mistakes_are_sent_to_it_before_anybody_logs_in(
+    api: httpx.AsyncClient, database: Database
+) -> None:
+    coach = await client(database)
+    mistakes: tuple[tuple[dict[str, str | None], str], ...] = (
         ({"response_type": "token"}, "unsupported_response_type"),
         ({"code_challenge": None}, "invalid_request"),
         ({"code_challenge_method": "plain"}, "invalid_request"),
         ({"code_challenge_method": None}, "invalid_request"),
         ({"scope": "admin"}, "invalid_scope"),
         ({"scope": "live:watch"}, "invalid_scope"),
-    ],
-)
-async def test_the_clients_own_mistakes_are_sent_to_it_before_anybody_logs_in(
-    api: httpx.AsyncClient, database: Database, changes: dict[str, str | None], error: str
-) -> None:
-    coach = await client(database)
-    answer = await opened(api, asking(coach, **changes))
-    assert answer.status_code == 303
-    given = answered(answer.headers["location"])
-    assert (given["error"], given["state"], given["iss"]) == (error, "st&te=1", ISSUER)
-    assert "code" not in given
+    )
+    for changes, error in mistakes:
+        answer = await opened(api, asking(coach, **changes))
+        assert answer.status_code == 303
+        given = answered(answer.headers["location"])
+        assert (given["error"], given["state"], given["iss"]) == (error, "st&te=1", ISSUER)
+        assert "code" not in given
 
 
 async def test_a_parameter_that_comes_twice_is_a_mistake(api: httpx.AsyncClient, database: Database) -> None:

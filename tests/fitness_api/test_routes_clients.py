@@ -1,7 +1,6 @@
 from typing import Any
 
 import httpx
-import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 
 from tests.fitness_api.client import Json, bearer, registered
@@ -57,22 +56,20 @@ async def test_the_list_is_paged(api: httpx.AsyncClient, database: Database) -> 
         assert (await api.get("/v1/oauth/clients", params=wrong, headers=admin)).status_code == 422
 
 
-@pytest.mark.parametrize(
-    ("wrong", "pointer"),
-    [
+async def test_a_bad_one_is_named(api: httpx.AsyncClient, database: Database) -> None:
+    admin = await administrator(api, database)
+    wrongs: tuple[tuple[Json, str], ...] = (
         ({"name": ""}, "/name"),
         ({"redirect_uris": ["http://coach.example/"]}, "/redirect_uris/0"),
         ({"grant_types": ["password"]}, "/grant_types/0"),
         ({"grant_types": ["urn:ietf:params:oauth:grant-type:token-exchange"]}, "/grant_types/0"),
         ({"scopes": ["admin"]}, "/scopes/0"),
         ({"secret": "x"}, "/secret"),
-    ],
-)
-async def test_a_bad_one_is_named(api: httpx.AsyncClient, database: Database, wrong: Json, pointer: str) -> None:
-    admin = await administrator(api, database)
-    answer = await api.post("/v1/oauth/clients", json={**COACH, **wrong}, headers=admin)
-    assert answer.status_code == 422
-    assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+    )
+    for wrong, pointer in wrongs:
+        answer = await api.post("/v1/oauth/clients", json={**COACH, **wrong}, headers=admin)
+        assert answer.status_code == 422
+        assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
 
 
 async def test_it_is_for_administrators(api: httpx.AsyncClient) -> None:

@@ -1,6 +1,7 @@
 """The grants of the token endpoint, introspection, revocation and metadata."""
 
 import asyncio
+import time
 from typing import Any
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from fitness_api.identity.authorization import clients
 from fitness_api.identity.scopes import USER_SCOPES
 from fitness_api.settings import Settings
 from tests.fitness_api.client import Json, bearer, registered
+from tests.fitness_api.identity.proofs import Key
 from tests.fitness_api.oauth import (
     CHALLENGE,
     ISSUER,
@@ -149,9 +151,10 @@ async def test_a_code_that_is_presented_again_ends_what_it_gave(api: httpx.Async
     assert await database["audit"].count_documents({"kind": "code_replayed"}) == 1
 
 
-@pytest.mark.parametrize(
-    ("changes", "error"),
-    [
+async def test_what_does_not_belong_to_the_code_is_refused(api: httpx.AsyncClient, database: Database) -> None:
+    coach = await client(database)
+    ada = await verified(api, database)
+    wrongs: tuple[tuple[dict[str, str | None], str], ...] = (
         ({"code": None}, "invalid_request"),
         ({"code": "x"}, "invalid_grant"),
         ({"code": "x" * 5_000}, "invalid_grant"),
@@ -161,18 +164,14 @@ async def test_a_code_that_is_presented_again_ends_what_it_gave(api: httpx.Async
         ({"code_verifier": "w" * 43}, "invalid_grant"),
         ({"code_verifier": "v" * 42}, "invalid_grant"),
         ({"code_verifier": VERIFIER + "é"}, "invalid_grant"),
-    ],
-)
-async def test_what_does_not_belong_to_the_code_is_refused(
-    api: httpx.AsyncClient, database: Database, changes: dict[str, str | None], error: str
-) -> None:
-    coach = await client(database)
-    code = await code_of(api, await verified(api, database), coach)
-    assert refused(await token(api, redeeming(coach, code, **changes))) == (400, error)
-    again = await token(api, redeeming(coach, code))
-    # A wrong verifier is somebody else's try; whatever else is wrong costs nothing.
-    spoiled = "code_verifier" in changes and changes["code_verifier"] is not None
-    assert again.status_code == (400 if spoiled else 200)
+    )
+    for changes, error in wrongs:
+        code = await code_of(api, ada, coach)
+        assert refused(await token(api, redeeming(coach, code, **changes))) == (400, error), changes
+        again = await token(api, redeeming(coach, code))
+        # A wrong verifier is somebody else's try; whatever else is wrong costs nothing.
+        spoiled = "code_verifier" in changes and changes["code_verifier"] is not None
+        assert again.status_code == (400 if spoiled else 200), changes
 
 
 async def test_a_code_ends_with_the_login_that_gave_it(api: httpx.AsyncClient, database: Database) -> None:
@@ -341,6 +340,30 @@ async def test_what_is_refused_is_not_sent_back_at_length(api: httpx.AsyncClient
     answer = await token(api, form)
     assert refused(answer) == (400, "invalid_scope")
     assert len(answer.content) < 1_000
+
+
+# --------------------------------------------------------------------------------------------------------------- DPoP
+
+
+async def test_what_a_code_gives_may_be_bound_to_a_key(api: httpx.AsyncClient, database: Database) -> None:
+    coach, key = await client(database, confidential=True), Key()
+    code = await code_of(api, await verified(api, database), coach)
+
+    def proof(**more: str) -> dict[str, str]:
+        return {"DPoP": key.proof("POST", f"{ISSUER}/v1/oauth/token", at_s=int(time.time()), **more)}
+
+    asked = await token(api, redeeming(coach, code), {**basic(coach), **proof()})
+    assert refused(asked) == (400, "use_dpop_nonce")
+    # The code is not spent by that.
+    nonce = asked.headers["DPoP-Nonce"]
+    pair = (await token(api, redeeming(coach, code), {**basic(coach), **proof(nonce=nonce)})).json()
+    assert pair["token_type"] == "DPoP"
+    described = await api.post("/v1/oauth/introspect", data={"token": pair["access_token"]}, headers=basic(coach))
+    assert (described.json()["token_type"], described.json()["cnf"]) == ("DPoP", {"jkt": key.thumbprint})
+    assert (await api.get("/v1/me", headers=bearer(pair))).status_code == 401
+    form = {"grant_type": "refresh_token", "refresh_token": pair["refresh_token"]}
+    assert refused(await token(api, form, basic(coach))) == (400, "invalid_dpop_proof")
+    assert (await token(api, form, {**basic(coach), **proof(nonce=nonce)})).status_code == 200
 
 
 # ----------------------------------------------------------------------------------------------------------- metadata
