@@ -349,21 +349,21 @@ async def test_what_a_code_gives_may_be_bound_to_a_key(api: httpx.AsyncClient, d
     coach, key = await client(database, confidential=True), Key()
     code = await code_of(api, await verified(api, database), coach)
 
-    def proof(**more: str) -> dict[str, str]:
-        return {"DPoP": key.proof("POST", f"{ISSUER}/v1/oauth/token", at_s=int(time.time()), **more)}
+    def proof(nonce: str | None = None) -> dict[str, str]:
+        return {"DPoP": key.proof("POST", f"{ISSUER}/v1/oauth/token", at_s=int(time.time()), nonce=nonce)}
 
     asked = await token(api, redeeming(coach, code), {**basic(coach), **proof()})
     assert refused(asked) == (400, "use_dpop_nonce")
     # The code is not spent by that.
     nonce = asked.headers["DPoP-Nonce"]
-    pair = (await token(api, redeeming(coach, code), {**basic(coach), **proof(nonce=nonce)})).json()
+    pair = (await token(api, redeeming(coach, code), {**basic(coach), **proof(nonce)})).json()
     assert pair["token_type"] == "DPoP"
     described = await api.post("/v1/oauth/introspect", data={"token": pair["access_token"]}, headers=basic(coach))
     assert (described.json()["token_type"], described.json()["cnf"]) == ("DPoP", {"jkt": key.thumbprint})
     assert (await api.get("/v1/me", headers=bearer(pair))).status_code == 401
     form = {"grant_type": "refresh_token", "refresh_token": pair["refresh_token"]}
     assert refused(await token(api, form, basic(coach))) == (400, "invalid_dpop_proof")
-    assert (await token(api, form, {**basic(coach), **proof(nonce=nonce)})).status_code == 200
+    assert (await token(api, form, {**basic(coach), **proof(nonce)})).status_code == 200
 
 
 # ----------------------------------------------------------------------------------------------------------- metadata
