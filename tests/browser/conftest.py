@@ -31,7 +31,15 @@ async def page(browser: Browser) -> AsyncIterator[Page]:
 
 
 @pytest.fixture
-async def site(database: AsyncDatabase[dict[str, Any]], mongo_url: str, redis_url: str) -> AsyncIterator[Gateway]:
+def smtp_url() -> str | None:
+    """Who takes the gateway's mail: nobody, unless a test module says otherwise."""
+    return None
+
+
+@pytest.fixture
+async def site(
+    database: AsyncDatabase[dict[str, Any]], mongo_url: str, redis_url: str, smtp_url: str | None
+) -> AsyncIterator[Gateway]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         settings = Settings(
@@ -41,6 +49,7 @@ async def site(database: AsyncDatabase[dict[str, Any]], mongo_url: str, redis_ur
             master_key=b64encode(b"m" * 32).decode(),
             public_url=f"http://localhost:{listener.getsockname()[1]}",
             password_hashers=1,
+            smtp_url=smtp_url,
             unlimited_networks="127.0.0.0/8",
         )
         async with gateway(app.build(settings), listener) as served:
