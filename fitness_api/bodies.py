@@ -234,10 +234,17 @@ def respond(
 
     A value that holds msgspec.Raw is the caller's to encode, for `respond_bytes`.
     """
-    if answer_format(request) == "json":
-        return respond_bytes(request, json.encode(value), status=status, headers=headers)
-    plain = to_builtins(value, builtin_types=(bytes, bytearray, memoryview))
-    return respond_bytes(request, msgpack.encode(plain), status=status, headers=headers)
+    return respond_bytes(request, encode(value, answer_format(request)), status=status, headers=headers)
+
+
+def encode(value: Any, answered: Format) -> bytes:
+    if answered == "json":
+        return json.encode(value)
+    return msgpack.encode(to_builtins(value, builtin_types=(bytes, bytearray, memoryview)))
+
+
+def entity_tag(body: bytes) -> str:
+    return f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"'
 
 
 def respond_bytes(
@@ -247,10 +254,11 @@ def respond_bytes(
     status: int = 200,
     headers: Mapping[str, str] | None = None,
     media_type: str | None = None,
+    tag: str | None = None,
 ) -> Response:
     """Answer with a body that is already in the answer's format, or in `media_type`.
 
-    A GET's 200 gets a strong ETag, and is a 304 where If-None-Match names it.
+    A GET's 200 gets a strong ETag, `tag` if the body's is known, and is a 304 where If-None-Match names it.
     """
     out = {"Vary": "Accept, Accept-Encoding"}
     method = request.scope.get("method")
@@ -258,7 +266,7 @@ def respond_bytes(
     if "authorization" in request.headers or method not in {"GET", "HEAD"}:
         out["Cache-Control"] = "no-store"
     if method in {"GET", "HEAD"} and status == 200:
-        out["ETag"] = f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"'
+        out["ETag"] = tag or entity_tag(body)
     for name, text in (headers or {}).items():
         out = {known: kept for known, kept in out.items() if known.lower() != name.lower()} | {name: text}
     tag = next((text for name, text in out.items() if name.lower() == "etag"), None)

@@ -8,7 +8,6 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -61,7 +60,7 @@ def trace_id(traceparent: str) -> str | None:
 class ClientAddress:
     """Puts the client's own address into `scope["client"]` where trusted proxies stand before us, and name it in `header`."""
 
-    def __init__(self, app: ASGIApp, *, trusted: Sequence[Network], header: ForwardedHeader) -> None:
+    def __init__(self, app: ASGIApp, *, trusted: tuple[Network, ...], header: ForwardedHeader) -> None:
         self.app = app
         self._trusted = trusted
         self._header: ForwardedHeader = header

@@ -2,7 +2,7 @@
 
 import asyncio
 from base64 import b64decode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, NotRequired, TypedDict
 
@@ -16,6 +16,7 @@ from fitness_api.export.rows_mongo import MongoRows
 from fitness_api.idempotency import KEPT_MS, RUNNING_MS, Idempotency
 from fitness_api.idempotency_records_redis import RedisRecords
 from fitness_api.identity import gravestones, weak_passwords
+from fitness_api.identity.audit import AuditEvent
 from fitness_api.identity.audit_log import AuditLog
 from fitness_api.identity.audit_store_mongo import MongoAuditStore
 from fitness_api.identity.authorization import clients
@@ -40,7 +41,7 @@ from fitness_api.identity.passwords import Passwords
 from fitness_api.identity.possession import Possession
 from fitness_api.identity.recovery import Recovery
 from fitness_api.identity.recovery_store_mongo import MongoRecoveryStore
-from fitness_api.identity.revocations import Revocations
+from fitness_api.identity.revocations import Heard, Revocations
 from fitness_api.identity.revocations_redis import RedisRevocations
 from fitness_api.identity.sessions import Sessions
 from fitness_api.identity.single_use import SingleUse
@@ -60,6 +61,7 @@ from fitness_api.mail.outbox_mongo import MongoOutbox
 from fitness_api.mail.sender_smtp import SmtpSender
 from fitness_api.pacing import Pacing
 from fitness_api.pages import browser
+from fitness_api.profiles import Profiles
 from fitness_api.redis_guarded import GuardedRedis
 from fitness_api.settings import PREFIX, Settings, SettingsInvalid
 from fitness_api.workouts.decoder import Decoder
@@ -79,6 +81,8 @@ from sync.track_store_mongo import MongoTrackStore
 
 # Tracks that are put together at once. The largest, of 2,000,000 samples, take some 200 MB while they are; the rest wait.
 TRACK_READS: Final = 2
+# After these an account is what it was before; after any other its profile may show something else.
+KINDS_WITHOUT_CHANGE: Final = frozenset({"registered", "logged_in", "login_failed", "session_ended"})
 # Repairs that read at once: each goes through a whole collection, and is rare.
 REPAIRS: Final = 2
 
@@ -118,6 +122,7 @@ class Resources(TypedDict):
     exports: Exports
     leases: Leases
     live_sockets: LiveSockets
+    profiles: Profiles
     limiter: Limiter
     idempotency: Idempotency
     limits: NotRequired[Limits]  # the request's own, there before its handler is called
@@ -153,8 +158,9 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     correspondence = Correspondence(
         accounts, recovery_store, single_use, audited, outbox, public_url=settings.public_url
     )
-    audit = AuditLog(audited, on_event=correspondence.announce)
     revocations = RedisRevocations(settings.redis_url)
+    profiles = Profiles(accounts, announce=revocations.announce, hears=lambda: revocations.hears)
+    audit = AuditLog(audited, on_event=_told(correspondence, profiles))
     guarded_redis = GuardedRedis(settings.redis_url)
     possession = Possession(RedisReplays(guarded_redis), master_key=master_key)
 
@@ -189,16 +195,10 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     log, leases, listing = MongoLog(database), MongoLeases(database), MongoListing(database)
     decoder = Decoder(workers=settings.import_workers)
     importer = Importer(decoder, sync_store, listing, tracks, imports, leases)
-    limiter = Limiter(
-        RedisBuckets(guarded_redis),
-        LocalBuckets(),
-        master_key=master_key,
-        unlimited=networks(settings.unlimited_networks),
-    )
     running = AsyncExitStack()
     try:
         await running.enter_async_context(hints.running())
-        await running.enter_async_context(revocations.running(sessions.forget))
+        await running.enter_async_context(revocations.running(_both(sessions.forget, profiles.heard)))
         await running.enter_async_context(live_sockets.running())
         await running.enter_async_context(audit.running())
         if settings.smtp_url is not None:
@@ -246,7 +246,13 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             "exports": Exports(Sources(MongoRows(database), sync_store, log, tracks, imports), leases),
             "leases": leases,
             "live_sockets": live_sockets,
-            "limiter": limiter,
+            "profiles": profiles,
+            "limiter": Limiter(
+                RedisBuckets(guarded_redis),
+                LocalBuckets(),
+                master_key=master_key,
+                unlimited=networks(settings.unlimited_networks),
+            ),
             "idempotency": Idempotency(
                 RedisRecords(guarded_redis, running_ms=RUNNING_MS, kept_ms=KEPT_MS), master_key=master_key
             ),
@@ -264,3 +270,20 @@ def _sender(url: str, mail_from: str) -> SmtpSender:
         return SmtpSender(url, sender=mail_from)
     except ValueError as error:
         raise SettingsInvalid(f"{PREFIX}SMTP_URL or {PREFIX}MAIL_FROM: {error}") from None
+
+
+def _both(one: Heard, other: Heard) -> Heard:
+    def heard(user_id: str, session_id: str | None) -> None:
+        one(user_id, session_id)
+        other(user_id, session_id)
+
+    return heard
+
+
+def _told(correspondence: Correspondence, profiles: Profiles) -> Callable[[AuditEvent], Awaitable[None]]:
+    async def told(event: AuditEvent) -> None:
+        if event.kind not in KINDS_WITHOUT_CHANGE:
+            profiles.changed(event.user_id)
+        await correspondence.announce(event)
+
+    return told

@@ -117,7 +117,15 @@ class DeviceList(Struct, frozen=True, kw_only=True):
 
 
 async def me(request: Request[Resources], principal: Principal) -> Response:
-    return await _respond_profile(request, principal, await request.state["accounts"].account(principal.user_id))
+    known = await request.state["profiles"].of(principal.user_id)
+    if known is None:
+        raise await request.state["sessions"].refusal(principal.user_id, "The account is no more.")
+    answered = bodies.answer_format(request)
+    if answered not in known.bodies:
+        body = bodies.encode(_profile(known.account), answered)
+        known.bodies[answered] = body, bodies.entity_tag(body)
+    body, tag = known.bodies[answered]
+    return bodies.respond_bytes(request, body, media_type=bodies.MEDIA_TYPES[answered], tag=tag)
 
 
 async def change_me(request: Request[Resources], principal: Principal) -> Response:
@@ -127,7 +135,10 @@ async def change_me(request: Request[Resources], principal: Principal) -> Respon
     account = await request.state["accounts"].update_account(
         principal.user_id, lambda account: accounts.changed(account, changes, now_year=now_year)
     )
-    return await _respond_profile(request, principal, account)
+    request.state["profiles"].changed(principal.user_id)
+    if account is None:
+        raise await request.state["sessions"].refusal(principal.user_id, "The account is no more.")
+    return bodies.respond(request, _profile(account))
 
 
 async def erase_me(request: Request[Resources], principal: Principal) -> Response:
@@ -147,6 +158,7 @@ async def _erase(request: Request[Resources], user_id: str) -> Response:
         await erase.account(request.state["erased"], user_id, now_ms=time.time_ns() // 1_000_000)
     finally:
         request.state["sessions"].forget(user_id)
+        request.state["profiles"].changed(user_id)
         request.state["revocations"].announce(user_id)
     return Response(status_code=204)
 
@@ -192,12 +204,6 @@ async def remove_device(request: Request[Resources], principal: Principal) -> Re
     if not await request.state["devices"].remove(principal.user_id, request.path_params["device_id"]):
         raise NotFound("device")
     return Response(status_code=204)
-
-
-async def _respond_profile(request: Request[Resources], principal: Principal, account: Account | None) -> Response:
-    if account is None:
-        raise await request.state["sessions"].refusal(principal.user_id, "The account is no more.")
-    return bodies.respond(request, _profile(account))
 
 
 def _profile(account: Account) -> Profile:

@@ -18,6 +18,9 @@ MAX_HOPS: Final = 16
 # Of the latest addresses their blocks are known, some 300 bytes each: working them out takes as long as routing does.
 MAX_REMEMBERED: Final = 4_096
 
+# Addresses whose blocks are remembered: a client sends many requests, and reading an address takes longer than counting it.
+RECENT: Final = 4_096
+
 UNKNOWN: Final = "unknown"  # a Unix socket, or a proxy that names no address: all of them share one quota
 
 
@@ -31,13 +34,14 @@ def networks(listed: str) -> tuple[Network, ...]:
     return tuple(ip_network(one.strip()) for one in listed.split(",") if one.strip())
 
 
-def is_within(address: str, blocks: Sequence[Network]) -> bool:
+@lru_cache(maxsize=RECENT)
+def is_within(address: str, blocks: tuple[Network, ...]) -> bool:
     if not blocks or (ip := _ip(address)) is None:
         return False
     return any(ip.version == block.version and ip in block for block in blocks)
 
 
-def client_of(peer: str | None, forwarded: Sequence[str], trusted: Sequence[Network], header: ForwardedHeader) -> str:
+def client_of(peer: str | None, forwarded: Sequence[str], trusted: tuple[Network, ...], header: ForwardedHeader) -> str:
     """Return the nearest address that is not a trusted proxy's.
 
     forwarded: the values of `header` in the order received. Every proxy appends whom it heard the request from, so the list is read
@@ -58,6 +62,7 @@ def client_of(peer: str | None, forwarded: Sequence[str], trusted: Sequence[Netw
 
 
 @lru_cache(MAX_REMEMBERED)
+@lru_cache(maxsize=RECENT)
 def blocks_of(address: str) -> Blocks:
     ip = _ip(address)
     if ip is None:

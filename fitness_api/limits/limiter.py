@@ -10,6 +10,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
 
 from fitness_api.limits import known_devices, policies
@@ -43,10 +44,14 @@ class _Refusal(NamedTuple):
     taken: Taken
 
 
-class _Lease(NamedTuple):
+@dataclass(slots=True)
+class _Lease:
+    """tokens: not given out yet. The rest is as of when it was taken."""
+
     tokens: int
     until_s: float
-    taken: Taken
+    remaining: int
+    full_after_us: int
 
 
 class Limiter:
@@ -58,7 +63,7 @@ class Limiter:
         local: Buckets,
         *,
         master_key: bytes,
-        unlimited: Sequence[Network] = (),
+        unlimited: tuple[Network, ...] = (),
         table: Mapping[str, Sequence[Policy]] = FLOWS,
         now_s: Callable[[], float] = time.monotonic,
         wall_clock_s: Callable[[], float] = time.time,
@@ -71,6 +76,11 @@ class Limiter:
         self._table = table
         self._now_s = now_s
         self._wall_clock_s = wall_clock_s
+        self._alone = {
+            flow: rows[0]
+            for flow, rows in table.items()
+            if len(rows) == 1 and rows[0].by == "account" and rows[0].lease > 1
+        }
         self._leases: OrderedDict[tuple[str, str], _Lease] = OrderedDict()
         self._leasing: dict[tuple[str, str], asyncio.Event] = {}
         self._refusals: OrderedDict[tuple[str, str], _Refusal] = OrderedDict()
@@ -79,7 +89,19 @@ class Limiter:
         device = None
         if device_cookie:
             device = known_devices.read(device_cookie, self._device_key, now_s=int(self._wall_clock_s()))
-        return Limits(self, address, device, is_unlimited=is_within(address, self._unlimited), https=https)
+        return Limits(self, address, device, https=https)
+
+    def is_unlimited(self, address: str) -> bool:
+        return bool(self._unlimited) and is_within(address, self._unlimited)
+
+    def spend(self, flow: str, of: str, cost: int) -> Outcome | None:
+        """Take from what is leased already, where a flow is counted by the account alone. None: ask `take`."""
+        policy = self._alone.get(flow)
+        lease = self._leases.get((of, policy.name)) if policy is not None else None
+        if policy is None or lease is None or lease.tokens < cost or self._now_s() >= lease.until_s:
+            return None
+        lease.tokens -= cost
+        return Outcome(policy, Taken(cost, lease.remaining + lease.tokens, 0, lease.full_after_us))
 
     def policies(self, flow: str) -> Sequence[Policy]:
         """Return those of a flow, or the one that `<flow>:<by>` names. Raises KeyError if there is none."""
@@ -107,7 +129,10 @@ class Limiter:
             return refusals
         if all(policy.lease > 1 for policy in counted):
             # Each by itself: what is leased is counted loosely anyway.
-            return [await self._take_leased(charge, policy) for charge, policy in zip(charges, counted, strict=True)]
+            return [
+                await self._take_leased((of, policy.name), charge, policy)
+                for (of, policy), charge in zip(wanted, charges, strict=True)
+            ]
         return await self._take(charges, counted)
 
     def _digest(self, name: str) -> str:
@@ -129,14 +154,13 @@ class Limiter:
             del self._refusals[key]
         return None
 
-    async def _take_leased(self, charge: Charge, policy: Policy) -> Outcome:
-        key, cost = (charge.subject, policy.name), charge.least
+    async def _take_leased(self, key: tuple[str, str], charge: Charge, policy: Policy) -> Outcome:
+        cost = charge.least
         while True:
             lease = self._leases.get(key)
             if lease is not None and lease.tokens >= cost and self._now_s() < lease.until_s:
-                left = lease.tokens - cost
-                _keep(self._leases, key, lease._replace(tokens=left))
-                return Outcome(policy, lease.taken._replace(remaining=lease.taken.remaining + left))
+                lease.tokens -= cost
+                return Outcome(policy, Taken(cost, lease.remaining + lease.tokens, 0, lease.full_after_us))
             if (under_way := self._leasing.get(key)) is None:
                 return await self._lease(key, charge, policy)
             # One at a time: leases that are taken at once would replace one another, and be lost.
@@ -155,8 +179,9 @@ class Limiter:
         spare = outcome.taken.granted - cost
         if spare < 0:
             return outcome
-        _keep(self._leases, key, _Lease(spare, self._now_s() + LEASE_WITHIN_S, outcome.taken))
-        return Outcome(policy, outcome.taken._replace(remaining=outcome.taken.remaining + spare))
+        remaining, full_after_us = outcome.taken.remaining, outcome.taken.full_after_us
+        _keep(self._leases, key, _Lease(spare, self._now_s() + LEASE_WITHIN_S, remaining, full_after_us))
+        return Outcome(policy, Taken(cost, remaining + spare, 0, full_after_us))
 
     async def _take(self, charges: Sequence[Charge], counted: Sequence[Policy]) -> list[Outcome]:
         try:
@@ -184,20 +209,17 @@ def _keep(kept: OrderedDict[tuple[str, str], K], key: tuple[str, str], value: K)
 class Limits:
     """One request's. `outcomes` is what was counted, for the answer's headers."""
 
-    def __init__(
-        self, limiter: Limiter, address: str, device: KnownDevice | None, *, is_unlimited: bool, https: bool
-    ) -> None:
+    def __init__(self, limiter: Limiter, address: str, device: KnownDevice | None, *, https: bool) -> None:
         self._limiter = limiter
-        self._blocks = blocks_of(address)
+        self._address = address
         self._device = device
-        self._is_unlimited = is_unlimited
         self._https = https
         self._counted: set[tuple[str, str]] = set()
         self.outcomes: list[Outcome] = []
 
     @property
     def client_block(self) -> str:
-        return self._blocks.client
+        return blocks_of(self._address).client
 
     async def require(self, flow: str, subject: str | None = None, *, cost: int = 1) -> None:
         """Count one try, or `cost` of them, against all of the flow's policies; `<flow>:<by>` counts against that one.
@@ -205,10 +227,13 @@ class Limits:
         subject: whose account it is, or the address or code that was typed; without one the account's policy is left to whoever
         knows it, and what was counted then is not counted again. Raises RateLimited or LimitsUnavailable.
         """
-        if self._is_unlimited:
+        if self._limiter.is_unlimited(self._address):
+            return
+        typed = None if subject is None else subject.strip().casefold()
+        if typed is not None and (outcome := self._limiter.spend(flow, typed, cost)) is not None:
+            self.outcomes.append(outcome)
             return
         policies_by = {policy.by: policy for policy in self._limiter.policies(flow)}
-        typed = None if subject is None else subject.strip().casefold()
         is_known = "device" in policies_by and self._is_known(typed)
         for group in _ORDER:
             wanted = [
@@ -218,7 +243,7 @@ class Limits:
             ]
             wanted = [(of, policy) for of, policy in wanted if (of, policy.name) not in self._counted]
             if wanted:
-                await self._take(self._blocks.network if "network" in group else wanted[0][0], wanted, cost)
+                await self._take(blocks_of(self._address).network if "network" in group else wanted[0][0], wanted, cost)
 
     def knows(self, subject: str) -> bool:
         """Whether this device has logged in to the account of this address before."""
@@ -243,9 +268,9 @@ class Limits:
         """Return the name of the bucket's owner; None: this policy does not count this request."""
         match by:
             case "client":
-                return None if is_known else self._blocks.client
+                return None if is_known else blocks_of(self._address).client
             case "network":
-                return self._blocks.network
+                return blocks_of(self._address).network
             case "account":
                 return None if is_known or typed is None else typed
             case "device":
