@@ -57,6 +57,13 @@ PUBLIC = {
     "/v1/oauth/login/passkey": "the login page",
     "/v1/oauth/second-factor": "the login page",
     "/v1/oauth/logout": "a page's form: login by cookie",
+    "/v1/auth/email/verify": "the link's token stands for the mailbox",
+    "/v1/auth/email/verify/resend": "the mail goes to the account's own address, and nothing is told",
+    "/v1/auth/password/forgot": "the mail goes to the account's own address, and nothing is told",
+    "/v1/auth/password/reset": "the link's token stands for the mailbox",
+    "/account/verify": "a page; the link's token stands for the mailbox",
+    "/account/reset": "a page; the link's token stands for the mailbox",
+    "/account/forgot": "a page; the mail goes to the account's own address, and nothing is told",
     "/.well-known/jwks.json": "published",
     "/.well-known/oauth-authorization-server": "published",
     "/.well-known/openid-configuration": "published",
@@ -241,6 +248,11 @@ OWNED: dict[str, tuple[Thing, Any]] = {
     "POST /v1/sync/conflicts/{id}/restore": (conflict, None),
     "GET /v1/imports/{id}/file": (file, None),
     "GET /v1/workouts/{id}/tracks": (workout, None),
+    "GET /v1/workouts/{id}": (workout, None),
+    "PATCH /v1/workouts/{id}": (workout, {"title": "Mine"}),
+    "DELETE /v1/workouts/{id}": (workout, None),
+    "GET /v1/workouts/{id}/export": (workout, None),
+    "GET /v1/workouts/{id}/chart.svg": (workout, None),
 }
 
 # Where the account has a passkey, only a login with it is recent enough.
