@@ -17,6 +17,7 @@ Kind = Literal[
     "service_scopes_granted",
     "service_scopes_withdrawn",
     "mfa_failed",
+    "mfa_guessed",
     "totp_added",
     "totp_removed",
     "passkey_added",

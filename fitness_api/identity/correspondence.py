@@ -43,6 +43,7 @@ NOTICES: Final[Mapping[str, LetterKind]] = {
     "email_changed": "email_changed",
     "password_changed": "password_changed",
     "password_reset": "password_reset",
+    "mfa_guessed": "codes_guessed",
     "totp_added": "factor_added",
     "totp_removed": "factor_removed",
     "recovery_codes_renewed": "recovery_codes_renewed",

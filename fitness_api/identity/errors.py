@@ -210,8 +210,11 @@ class DpopNonceNeeded(DpopProofInvalid):
 
 
 class SecondFactorRefused(IdentityError):
-    def __init__(self) -> None:
+    """in_a_row: how many of an app's codes were wrong since one was right."""
+
+    def __init__(self, *, in_a_row: int = 0) -> None:
         super().__init__("The code is wrong, or was used before.")
+        self.in_a_row = in_a_row
 
 
 class PasskeyRefused(IdentityError):

@@ -21,6 +21,7 @@ LetterKind = Literal[
     "password_changed",
     "password_reset",
     "email_changed",
+    "codes_guessed",
     "factor_added",
     "factor_removed",
     "recovery_codes_renewed",
@@ -132,6 +133,13 @@ _ENGLISH: Final[Mapping[LetterKind, Words]] = {
         "Your account has another address",
         ("Your account moved from {old_address} to {new_address}. Mail goes there from now on.",),
     ),
+    "codes_guessed": Words(
+        "Wrong codes were tried on your account",
+        (
+            "Somebody got as far as your second factor, and then typed wrong codes of your authenticator app, several in a row.",
+            "New codes have to wait a while now. A passkey or a recovery code does not.",
+        ),
+    ),
     "factor_added": Words("A second factor was added", ("An authenticator app was added to your account.",)),
     "factor_removed": Words("A second factor was removed", ("The authenticator app was removed from your account.",)),
     "recovery_codes_renewed": Words(
@@ -231,6 +239,13 @@ _GERMAN: Final[Mapping[LetterKind, Words]] = {
     "email_changed": Words(
         "Ihr Konto hat eine andere Adresse",
         ("Ihr Konto ist von {old_address} auf {new_address} umgezogen. Mail geht von nun an dorthin.",),
+    ),
+    "codes_guessed": Words(
+        "Für Ihr Konto wurden falsche Codes probiert",
+        (
+            "Jemand kam bis zu Ihrem zweiten Faktor und gab dann mehrmals nacheinander falsche Codes der Authenticator-App ein.",
+            "Neue Codes müssen jetzt eine Weile warten. Ein Passkey oder ein Wiederherstellungscode muss das nicht.",
+        ),
     ),
     "factor_added": Words("Ein zweiter Faktor ist dazugekommen", ("Ihr Konto hat jetzt eine Authenticator-App.",)),
     "factor_removed": Words(

@@ -16,6 +16,7 @@ from tests.fitness_api.client import CREDENTIALS, Json, bearer, registered
 from tests.fitness_api.gateway import gateway
 from tests.fitness_api.identity.proofs import Key
 from tests.fitness_api.serving import serving
+from tests.fitness_api.test_routes_factors import with_app
 
 ORIGIN = "http://api.test"  # the settings' public URL
 TOKEN = "/v1/oauth/token"
@@ -43,7 +44,7 @@ class Client:
         """Asked for a nonce, it comes again with it."""
         for _ in range(2):
             answer = await self.api.post(path, json=CREDENTIALS, headers={"DPoP": self.proof("POST", path)})
-            self.nonce = answer.headers["DPoP-Nonce"]
+            self.nonce = answer.headers.get("DPoP-Nonce", self.nonce)
         self.pair = answer.json()
         return answer
 
@@ -218,3 +219,20 @@ async def test_without_redis_bound_tokens_wait_and_bearers_are_served(settings: 
 async def test_the_metadata_says_what_may_sign(api: httpx.AsyncClient) -> None:
     described = (await api.get("/.well-known/oauth-authorization-server")).json()
     assert described["dpop_signing_alg_values_supported"] == ["ES256", "EdDSA"]
+
+
+async def test_a_login_that_was_begun_with_a_key_is_completed_with_it(api: httpx.AsyncClient) -> None:
+    _, codes = await with_app(api, await registered(api))
+    client, thief = Client(api, Key()), Client(api, Key())
+    token = (await client.login()).json()["mfa_token"]
+    path = "/v1/auth/mfa"
+    thief.nonce = client.nonce
+    body = {"mfa_token": token, "recovery_code": codes[0]}
+    for headers in ({}, {"DPoP": thief.proof("POST", path)}):
+        answer = await api.post(path, json=body, headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_grant")
+    answer = await api.post(path, json=body, headers={"DPoP": client.proof("POST", path)})
+    assert (answer.status_code, answer.json()["token_type"]) == (200, "DPoP")
+    client.pair = answer.json()
+    assert (await api.get("/v1/me", headers=client.headers())).status_code == 200
+    refused(await api.get("/v1/me", headers=bearer(client.pair)), "unauthenticated", "invalid_token")

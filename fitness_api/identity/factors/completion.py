@@ -11,6 +11,7 @@ from fitness_api.identity.audit_log import AuditLog
 from fitness_api.identity.errors import GrantInvalid, PasskeyRefused, SecondFactorRefused
 from fitness_api.identity.factors.passkeys import Assertion, RequestOptions
 from fitness_api.identity.factors.proofs import Proofs
+from fitness_api.identity.factors.second_factors import FREE_GUESSES, MAX_GUESSES
 from fitness_api.identity.key_ring import wall_clock_ms
 from fitness_api.identity.logins import MULTIPLE, PENDING_KIND, Logins, Pending
 from fitness_api.identity.scopes import FIRST_PARTY
@@ -18,6 +19,9 @@ from fitness_api.identity.sessions import TokenPair
 from fitness_api.identity.single_use import SingleUse
 
 MAX_MISSES: Final = 5  # of one login: whoever mistypes more begins again, and shows the first factor once more
+
+# The owner is told when the waits begin, and when codes are looked at no more: not of every slip, and not five times an hour.
+TOLD_AT: Final = frozenset({FREE_GUESSES, MAX_GUESSES})
 
 
 class TotpCode(Struct, frozen=True):
@@ -79,8 +83,10 @@ class Completion:
             raise GrantInvalid("The login was begun by another client, or with another key.")
         try:
             method = await self._prove(pending, shown)
-        except (SecondFactorRefused, PasskeyRefused):
+        except (SecondFactorRefused, PasskeyRefused) as refused:
             await self._miss(pending, mfa_token, shown, origin)
+            if isinstance(refused, SecondFactorRefused) and refused.in_a_row in TOLD_AT:
+                await self._audit.record(pending.user_id, "mfa_guessed", origin=origin)
             raise
         if isinstance(shown, RecoveryCode):
             await self._audit.record(pending.user_id, "recovery_code_used", origin=origin)

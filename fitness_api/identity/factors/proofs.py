@@ -62,8 +62,8 @@ class Proofs:
         match await self._store.change(user_id, decide):
             case Wait(retry_after_ms):
                 raise TooManyGuesses(retry_after_s=_NO_MORE_S if retry_after_ms is None else retry_after_ms // 1000 + 1)
-            case Wrong():
-                raise SecondFactorRefused
+            case Wrong(after):
+                raise SecondFactorRefused(in_a_row=after.wrong_codes)
         return ONE_TIME_CODE
 
     async def recovery_code(self, user_id: str, code: str) -> str:

@@ -198,6 +198,7 @@ async def test_fifty_guesses_at_once_in_fifty_logins_are_five(ada: Person) -> No
     with pytest.raises(TooManyGuesses) as refused:
         await ada.completion.complete(await ada.mfa_token(), TotpCode(ada.code()), origin=HERE)
     assert 29 <= refused.value.retry_after_s <= 31
+    assert (await ada.events()).count("mfa_guessed") == 1
     assert await ada.completion.complete(await ada.mfa_token(), RecoveryCode(ada.codes[0]), origin=HERE)
     assert await ada.completion.complete(await ada.mfa_token(), TotpCode(ada.code()), origin=HERE)
 
