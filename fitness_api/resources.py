@@ -188,7 +188,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     proofs = Proofs(factors, single_use, party, master_key=master_key)
     logins = Logins(accounts, passwords, sessions, single_use, audit, second_factors=proofs.ways)
     enrolment = Enrolment(
-        factors, single_use, audit, party, master_key=master_key, has_other_way_in=accounts.has_password
+        factors, single_use, audit, party, master_key=master_key, has_other_way_in=accounts.has_way_in
     )
     recovery = Recovery(accounts, recovery_store, passwords, sessions, single_use, audit, correspondence)
     live_sockets = LiveSockets(hints, sessions)

@@ -89,7 +89,9 @@ class Store(Protocol):
         """Reads as much for an unknown address as for a known one."""
         ...
 
-    async def has_password(self, user_id: str) -> bool: ...
+    async def has_way_in(self, user_id: str) -> bool:
+        """Whether it has a password, or another provider's identity; passkeys are not this store's."""
+        ...
 
     async def replace_password_hash(self, user_id: str, *, before: str, after: str) -> None:
         """Nothing happens where the hash is no more `before`."""

@@ -148,10 +148,10 @@ class MongoStore:
             return None  # Without a hash it is a gravestone, whose address is about to be freed.
         return Credentials(email["user_id"], account["password_hash"])
 
-    async def has_password(self, user_id: str) -> bool:
+    async def has_way_in(self, user_id: str) -> bool:
         with translated():
-            found = await self._accounts.find_one(user(user_id), {"password_hash": 1})
-        return found is not None and found.get("password_hash") is not None
+            found = await self._accounts.find_one(user(user_id), {"password_hash": 1, "identities": 1})
+        return found is not None and bool(found.get("password_hash") or found.get("identities"))
 
     async def replace_password_hash(self, user_id: str, *, before: str, after: str) -> None:
         with translated():

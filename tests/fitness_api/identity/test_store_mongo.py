@@ -119,6 +119,19 @@ async def test_a_password_hash_is_replaced_only_where_it_is_still_the_one(store:
     assert known.password_hash == "h3"
 
 
+async def test_an_account_is_entered_by_a_password_or_an_identity(
+    store: MongoStore, database: AsyncDatabase[dict[str, Any]]
+) -> None:
+    ada, bob = account(), account("bob@example.org")
+    await store.add_account(ada, address="ada@example.org", password_hash="h")
+    await store.add_account(bob, address="bob@example.org", password_hash=None)
+    assert await store.has_way_in(ada.user_id)
+    assert not await store.has_way_in(bob.user_id)
+    assert not await store.has_way_in(new_id())
+    await database["accounts"].update_one({"_id": bob.user_id}, {"$set": {"identities": [{}]}})
+    assert await store.has_way_in(bob.user_id)
+
+
 # ------------------------------------------------------------------------------------------------------------ sessions
 
 

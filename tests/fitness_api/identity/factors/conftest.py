@@ -50,7 +50,7 @@ class Person:
             self.audit,
             PARTY,
             master_key=MASTER_KEY,
-            has_other_way_in=self.accounts.has_password,
+            has_other_way_in=self.accounts.has_way_in,
             now_ms=clock,
         )
         self.logins = Logins(
