@@ -99,7 +99,8 @@ def build(
     open_resources: OpenResources = resources.open_resources,
     operations: tuple[Operation, ...] = OPERATIONS,
 ) -> ASGIApp:
-    """Nothing is opened before the server starts the lifespan."""
+    """Nothing is opened before the server starts the lifespan. Raises SettingsInvalid."""
+    resources.check(settings)
     published = publish(operations, public_url=settings.public_url)
 
     @asynccontextmanager

@@ -265,6 +265,12 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         await mongo.close()
 
 
+def check(settings: Settings) -> None:
+    """Raises SettingsInvalid if a setting has its shape and means nothing, before anything is opened."""
+    if settings.smtp_url is not None:
+        _sender(settings.smtp_url, settings.mail_from)
+
+
 def _sender(url: str, mail_from: str) -> SmtpSender:
     try:
         return SmtpSender(url, sender=mail_from)

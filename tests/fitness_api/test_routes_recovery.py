@@ -16,7 +16,7 @@ from pymongo.monitoring import register as register_listener
 
 from fitness_api import app
 from fitness_api.identity.passwords import Passwords
-from fitness_api.settings import Settings
+from fitness_api.settings import Settings, SettingsInvalid
 from tests.fitness_api.client import CREDENTIALS, Json, bearer, registered
 from tests.fitness_api.serving import serving
 from tests.fitness_api.smtp import Inbox, inbox, link_of
@@ -272,3 +272,11 @@ async def test_known_and_unknown_addresses_cost_and_answer_alike(
     assert outcomes[0] == outcomes[1]
     assert outcomes[2] == outcomes[3]
     assert outcomes[0][3], "the listener hears nothing"
+
+
+@pytest.mark.parametrize("wrong", [{"smtp_url": "smtp://host?x=1"}, {"mail_from": "Fitness <no-reply@exa mple>"}])
+def test_a_mail_server_that_cannot_be_is_said_before_anything_is_opened(
+    settings: Settings, wrong: dict[str, str]
+) -> None:
+    with pytest.raises(SettingsInvalid, match="FITNESS_SMTP_URL"):
+        app.build(msgspec.structs.replace(settings, **wrong))
