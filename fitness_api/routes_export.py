@@ -1,6 +1,7 @@
 """Everything that we hold of an account, as a file to take away."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -11,13 +12,17 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from fitness_api.bodies import rfc3339
+from fitness_api.errors import ApiError
 from fitness_api.identity.access_tokens import Principal
-from fitness_api.identity.errors import StoreUnavailable
+from fitness_api.identity.errors import IdentityError, StoreUnavailable
 from fitness_api.operation import Media, Operation
 from fitness_api.origins import origin_of
 from fitness_api.resources import Resources
+from sync.errors import SyncError
 
 _ZIP_TYPE: Final = "application/zip"
+
+_log = logging.getLogger("fitness_api.export")
 
 
 async def export_me(request: Request[Resources], principal: Principal) -> Response:
@@ -73,6 +78,9 @@ class _Stream(Response):
                         return
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except (ApiError, IdentityError, SyncError) as error:
+            # Without an end, at which the server closes the connection: what is sent of an answer cannot be taken back.
+            _log.warning("an export was cut off: %s", error)
         finally:
             leaving.cancel()
 

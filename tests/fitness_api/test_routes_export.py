@@ -20,11 +20,13 @@ from pymongo.asynchronous.database import AsyncDatabase
 from starlette.types import Message
 
 from fitness_api import app, resources
+from fitness_api.errors import NotAuthenticated
 from fitness_api.export.tables import TABLES
 from fitness_api.leases_mongo import LEASES
 from fitness_api.limits.policies import FLOWS
 from fitness_api.routes_export import _Stream
 from fitness_api.settings import Settings
+from sync.errors import StoreUnavailable
 from tests.fitness_api.client import CREDENTIALS, Json
 from tests.fitness_api.erasing import CHUNK, STAMP, Person, ride
 from tests.fitness_api.serving import serving
@@ -269,3 +271,25 @@ async def test_a_client_that_leaves_ends_it_and_is_sent_no_end() -> None:
     assert ended.is_set()
     assert all(message.get("more_body", True) for message in sent)
     assert len(sent) < 10
+
+
+@pytest.mark.parametrize("error", [NotAuthenticated("The session has ended."), StoreUnavailable("MongoDB: gone")])
+async def test_what_breaks_it_off_sends_no_end_and_is_one_line_in_the_log(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent: list[Message] = []
+
+    async def pieces() -> AsyncGenerator[bytes]:
+        yield b"x"
+        raise error
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await _Stream(b"x", pieces(), headers={}, media_type="application/zip")({"type": "http"}, receive, send)
+    assert [message.get("more_body") for message in sent] == [None, True, True]
+    assert [record.getMessage() for record in caplog.records] == [f"an export was cut off: {error}"]
