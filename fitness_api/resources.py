@@ -21,6 +21,7 @@ from fitness_api.identity.audit_log import AuditLog
 from fitness_api.identity.audit_store_mongo import MongoAuditStore
 from fitness_api.identity.authorization import clients
 from fitness_api.identity.authorization.client_store_mongo import MongoClientStore
+from fitness_api.identity.authorization.clients import Client
 from fitness_api.identity.authorization.codes import Codes
 from fitness_api.identity.authorization.device_store_mongo import MongoDeviceStore
 from fitness_api.identity.authorization.devices import Devices as DeviceGrants
@@ -225,9 +226,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             "logins": logins,
             "single_use": single_use,
             "audit": audit,
-            "registrations": Registrations(
-                MongoClientStore(database), sessions, clients.first_party(settings.app_redirect_uris.split())
-            ),
+            "registrations": Registrations(MongoClientStore(database), sessions, _first_party(settings)),
             "introspection": Introspection(sessions, accounts, master_key=master_key),
             "codes": Codes(single_use, sessions, accounts, audit),
             "device_grants": DeviceGrants(MongoDeviceStore(database), sessions, accounts, audit, master_key=master_key),
@@ -293,3 +292,10 @@ def _told(correspondence: Correspondence, profiles: Profiles) -> Callable[[Audit
         await correspondence.announce(event)
 
     return told
+
+
+def _first_party(settings: Settings) -> Client:
+    try:
+        return clients.first_party(settings.app_redirect_uris.split())
+    except ValueError as error:
+        raise SettingsInvalid(f"{PREFIX}APP_REDIRECT_URIS: {error}") from None

@@ -14,7 +14,8 @@ from pymongo.asynchronous.database import AsyncDatabase
 from fitness_api import app
 from fitness_api.identity.authorization import clients
 from fitness_api.identity.scopes import USER_SCOPES
-from fitness_api.settings import Settings
+from fitness_api.resources import open_resources
+from fitness_api.settings import Settings, SettingsInvalid
 from tests.fitness_api.client import Json, bearer, registered
 from tests.fitness_api.identity.proofs import Key
 from tests.fitness_api.oauth import (
@@ -117,10 +118,9 @@ async def test_our_own_app_logs_in_by_the_pages_too(settings: Settings) -> None:
 
 
 async def test_a_place_that_may_not_be_answered_is_no_setting(settings: Settings) -> None:
-    with pytest.raises(ExceptionGroup) as refused:
-        async with serving(app.build(replace(settings, app_redirect_uris="http://app.example/done"))):
+    with pytest.raises(SettingsInvalid, match=r"^FITNESS_APP_REDIRECT_URIS: http://app\.example/done: Without TLS"):
+        async with open_resources(replace(settings, app_redirect_uris="http://app.example/done")):
             pass
-    assert refused
 
 
 async def test_fifty_parallel_redemptions_give_one_pair(api: httpx.AsyncClient, database: Database) -> None:
