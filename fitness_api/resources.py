@@ -268,6 +268,7 @@ def check(settings: Settings) -> None:
     """Raises SettingsInvalid if a setting has its shape and means nothing, before anything is opened."""
     if settings.smtp_url is not None:
         _sender(settings.smtp_url, settings.mail_from)
+    _first_party(settings)
 
 
 def _sender(url: str, mail_from: str) -> SmtpSender:
