@@ -4,7 +4,7 @@ Two registers conflict when neither writer had seen the other's: the stored one 
 knew, from another replica, with another value. Counters never do, as each path has one writer.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 from uuid import UUID, uuid5
 
@@ -40,20 +40,22 @@ class Conflict(Struct, frozen=True, kw_only=True):
     restored_ms: int = 0
 
 
-def unseen(change: Change, stamp: Stamp, stored: Document, paths: Iterable[str]) -> Iterator[tuple[str, Mark]]:
-    """Give those paths, with the document's marks, that another replica wrote after what the change's device knew."""
-    if change.base is None or stored.seq <= change.base:
-        return
+def unseen(change: Change, stamp: Stamp, stored: Document) -> Sequence[tuple[str, Mark]]:
+    """Return those of the change's paths, with the document's marks, that another replica wrote after what the change's device knew."""
+    base = change.base
+    if base is None or stored.seq <= base:
+        return ()
     replica = clock.replica_of(stamp)
-    for path in paths:
-        mark = stored.mark(path)
-        if mark is not None and mark.seq > change.base and clock.replica_of(mark.stamp) != replica:
-            yield path, mark
+    held, marks, usual = stored.values, stored.marks, stored.usual
+    found = [(path, marks.get(path, usual)) for path in change.values if path in held]
+    return [(path, mark) for path, mark in found if mark.seq > base and clock.replica_of(mark.stamp) != replica]
 
 
-def between(change: Change, stamp: Stamp, stored: Document, paths: Iterable[str], *, now_ms: int) -> Iterator[Conflict]:
-    """Give the conflicts of a change, under the stamp that it is merged with, in those of its paths that the document has."""
-    for path, mark in unseen(change, stamp, stored, paths):
+def between(
+    change: Change, stamp: Stamp, stored: Document, paths: Iterable[tuple[str, Mark]], *, now_ms: int
+) -> Iterator[Conflict]:
+    """Give the conflicts of a change, under the stamp that it is merged with, among what is `unseen` of the document."""
+    for path, mark in paths:
         mine, theirs = change.values[path], stored.values[path]
         if values.same(mine, theirs) or _is_counter(stored.key.collection, path):
             continue

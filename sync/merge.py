@@ -168,9 +168,15 @@ class _Merging:
         stamp, is_new_pair = self._believed(change.stamp)
         won: Mapping[str, Value] = change.values
         lost: Mapping[str, tuple[str, Any]] = _NOTHING
+        unseen: Sequence[tuple[str, Mark]] = ()
         if document is not None:
-            self._count_contested(change, stamp, document)
-            won, lost = _contest(document, change.values, stamp)
+            unseen = conflicts.unseen(change, stamp, document)
+            won, contested = _uncontested(document, change.values, stamp)
+            if contested or unseen:
+                self._count_contested(change, document, contested, unseen)
+            if contested:
+                more, lost = _contest(document, change.values, stamp, contested)
+                won = {**won, **more}
         if won:
             merged = self._with(document, change.key, won, stamp)
             merged.most_bytes += _MOST_GROWTH * change.encoded_bytes
@@ -178,8 +184,8 @@ class _Merging:
                 return Result(id=change.id, status="rejected", code="document_full", detail=detail)
             self.written[change.key] = merged
             self.seq = max(self.seq, merged.seq)
-        if document is not None:
-            self._note_conflicts(change, stamp, document, (*won, *lost))
+        if document is not None and unseen:
+            self._note_conflicts(change, stamp, document, unseen)
         self.clock = max(self.clock, stamp)
         if is_new_pair:
             self.restamps[change.stamp] = stamp
@@ -216,18 +222,18 @@ class _Merging:
         )
         return Outcome(head, written, self.restamps, results, conflicts=list(self.conflicts.values()))
 
-    def _count_contested(self, change: Change, stamp: Stamp, document: Document) -> None:
-        stored, marks, usual = document.values, document.marks, document.usual
-        for path, value in change.values.items():
-            if path in stored and stamp <= marks.get(path, usual).stamp:
-                self.contested_bytes += values.comparison_bytes(value, stored[path])
-        for path, _ in conflicts.unseen(change, stamp, document, change.values):
-            self.contested_bytes += values.comparison_bytes(change.values[path], stored[path])
+    def _count_contested(
+        self, change: Change, document: Document, contested: Sequence[str], unseen: Sequence[tuple[str, Mark]]
+    ) -> None:
+        for path in (*contested, *(path for path, _ in unseen)):
+            self.contested_bytes += values.comparison_bytes(change.values[path], document.values[path])
         if self.contested_bytes > _MAX_CONTESTED_BYTES:
             raise BatchTooLarge(max_changes=MAX_CHANGES, max_bytes=MAX_REQUEST_BYTES)
 
-    def _note_conflicts(self, change: Change, stamp: Stamp, document: Document, paths: Sequence[str]) -> None:
-        for conflict in conflicts.between(change, stamp, document, paths, now_ms=self.now_ms):
+    def _note_conflicts(
+        self, change: Change, stamp: Stamp, document: Document, unseen: Sequence[tuple[str, Mark]]
+    ) -> None:
+        for conflict in conflicts.between(change, stamp, document, unseen, now_ms=self.now_ms):
             if len(self.conflicts) < conflicts.MAX_CONFLICTS:
                 self.conflicts.setdefault(conflict.id, conflict)
 
@@ -253,19 +259,29 @@ class _Merging:
         return merged
 
 
+def _uncontested(document: Document, given: Mapping[str, Value], stamp: Stamp) -> tuple[dict[str, Value], list[str]]:
+    """Return the registers that win by being new or later, and the paths of the others, whose values are to be compared."""
+    won: dict[str, Value] = {}
+    contested: list[str] = []
+    stored, marks, usual = document.values, document.marks, document.usual
+    for path, value in given.items():
+        if path not in stored or stamp > marks.get(path, usual).stamp:
+            won[path] = value
+        else:
+            contested.append(path)
+    return won, contested
+
+
 def _contest(
-    document: Document, given: Mapping[str, Value], stamp: Stamp
-) -> tuple[dict[str, Value], Mapping[str, tuple[str, Any]]]:
-    """Return the registers that win, and for those that lose the greater one; equal ones are in neither."""
+    document: Document, given: Mapping[str, Value], stamp: Stamp, paths: Sequence[str]
+) -> tuple[dict[str, Value], dict[str, tuple[str, Any]]]:
+    """Return the contested registers that win, and for those that lose the greater one; equal ones are in neither."""
     won: dict[str, Value] = {}
     lost: dict[str, tuple[str, Any]] = {}
     stored, marks, usual = document.values, document.marks, document.usual
-    for path, value in given.items():
-        if path not in stored:
-            won[path] = value
-            continue
-        mine = marks.get(path, usual).stamp
-        if stamp > mine or (stamp == mine and wins(value, stamp, stored[path], mine)):
+    for path in paths:
+        value, mine = given[path], marks.get(path, usual).stamp
+        if stamp == mine and wins(value, stamp, stored[path], mine):
             won[path] = value
         elif stamp < mine or not values.same(value, stored[path]):
             lost[path] = (clock.to_wire(mine), values.to_python(stored[path]))
@@ -274,6 +290,8 @@ def _contest(
 
 def _over_full(merged: Document, change: Change) -> str | None:
     """What is too large, if anything. Measures the document only if it may be; what it measured then counts on."""
+    if len(merged.values) <= MAX_PATHS and merged.most_bytes <= MAX_DOCUMENT_BYTES:
+        return None
     if change.values.keys() == {"deleted"}:
         return None  # deleting and restoring are never refused for size
     if merged.path_count > MAX_PATHS:

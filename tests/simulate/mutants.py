@@ -69,7 +69,7 @@ MUTANTS = (
     Mutant("a digest keeps what was purged", merge, "purge", [("- digest.of(document)", "")]),
     Mutant(
         "a digest keeps what was replaced",
-        digest, "changed", [(" - of_registers(after.key, old)", "")],
+        digest, "changed", [(", less=old", "")],
     ),
     Mutant(
         "a collection that comes back is not held against its snapshot",

@@ -33,7 +33,8 @@ def found(
 ) -> list[Conflict]:
     change = change_of(given_, stamp=stamp, key=document.key, base=base)
     under = Stamp(stamp if merged is None else merged)
-    return list(conflicts.between(change, under, document, list(given_), now_ms=NOW_MS))
+    unseen = conflicts.unseen(change, under, document)
+    return list(conflicts.between(change, under, document, unseen, now_ms=NOW_MS))
 
 
 def test_the_stored_value_loses_to_a_later_stamp() -> None:
