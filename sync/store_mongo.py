@@ -3,23 +3,19 @@
 MongoDB places each sharded collection's ranges by themselves, so that two collections with one shard key may still keep an
 account on two shards, and a transaction over both would be a distributed one. In one collection, sharded on `user_id`, an
 account lies in one range, on one shard. What its records are is told in `records_mongo`.
-
-A transaction ends by deleting and inserting whatever changed, the head among it.
 """
 
 import secrets
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any, Final
 
-import bson
-from bson.raw_bson import RawBSONDocument
 from msgspec.structs import replace
 from pymongo import ASCENDING, DESCENDING
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import DuplicateKeyError, OperationFailure
+from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 from pymongo.server_type import SERVER_TYPE
 
@@ -33,7 +29,7 @@ from sync.head import MAX_DEVICES, Device, Head
 from sync.merge import Outcome, State
 from sync.records_mongo import CONFLICTS, REJECTED, TOMBSTONES, Record
 from sync.store import Step, Tombstone
-from sync.transactions_mongo import DURABLE, Line, NoHead
+from sync.transactions_mongo import DURABLE, Line, NoHead, write
 from sync.view_mongo import MongoView
 
 RECORDS: Final = "sync_records"
@@ -68,8 +64,6 @@ _LINEARIZABLE: Final = ReadConcern("linearizable")
 
 _ROUTERS: Final = frozenset({SERVER_TYPE.Mongos, SERVER_TYPE.LoadBalancer})
 
-# MongoDB ends a command at 16 MiB. A step's documents, which were read in one reply of 16 MiB, may have grown since.
-_MAX_COMMAND_BYTES: Final = 12 * 1024 * 1024
 # What a register takes beside its path and JSON, which `most_bytes` holds: its mark, the path once more with it (of at most half
 # of the paths), and BSON's widths. The rest up to 16 MiB is for paths that are longer.
 _MARK_BYTES: Final = 600
@@ -109,7 +103,8 @@ class MongoStore:
                 raise TooManyDevices(limit=MAX_DEVICES)
             replica = secrets.choice(free)
             used = records.of_replicas(user_id, [*taken, replica])
-            await self._replace(user_id, head.with_device(device_id, Device(replica)), [used["_id"]], [used], session)
+            own = self._of_head(user_id, head.with_device(device_id, Device(replica)))
+            await write(self._transacted, own, [used], session, gone=[used["_id"]])
             return replica
 
         return await self._line.run(user_id, work)
@@ -119,7 +114,7 @@ class MongoStore:
             head, _ = await self._read(user_id, [], session)
             if device_id in head.devices:
                 devices = {name: device for name, device in head.devices.items() if name != device_id}
-                await self._replace(user_id, replace(head, devices=devices), [], [], session)
+                await write(self._transacted, self._of_head(user_id, replace(head, devices=devices)), (), session)
 
         await self._line.run(user_id, work)
 
@@ -217,17 +212,20 @@ class MongoStore:
     async def _write(
         self, user_id: str, outcome: Outcome, stored: Mapping[Key, Document], session: AsyncClientSession
     ) -> None:
-        gone = [records.document_id(user_id, document.key) for document in outcome.written if document.key in stored]
-        gone += [records.rejected_id(user_id, entry_id) for entry_id in outcome.accepted]
+        gone = [records.rejected_id(user_id, entry_id) for entry_id in outcome.accepted]
         gone += [records.conflict_id(user_id, one.id) for one in outcome.conflicts if one.restored_ms]
-        made = [records.of_document(user_id, document) for document in outcome.written]
+        made: list[Record] = []
+        replaced: list[Record] = []
+        for document in outcome.written:
+            (replaced if document.key in stored else made).append(records.of_document(user_id, document))
         made += [records.of_restamp(user_id, old, new) for old, new in outcome.restamps.items()]
         made += [records.of_rejected(user_id, entry) for entry in outcome.rejected]
         made += [records.of_conflict(user_id, conflict) for conflict in outcome.conflicts]
         most_bytes = sum(document.most_bytes + _MARK_BYTES * len(document.values) for document in outcome.written)
         most_bytes += sum(entry.size_bytes for entry in outcome.rejected)
         most_bytes += _CONFLICT_BYTES * len(outcome.conflicts) + _RESTAMP_BYTES * len(outcome.restamps)
-        await self._replace(user_id, outcome.head, gone, made, session, most_bytes=most_bytes)
+        own = self._of_head(user_id, outcome.head)
+        await write(self._transacted, own, made, session, replaced=replaced, gone=gone, most_bytes=most_bytes)
 
     async def _without_known(self, user_id: str, outcome: Outcome, session: AsyncClientSession) -> Outcome:
         """Return the outcome without the refused changes and conflicts that are there already."""
@@ -250,30 +248,8 @@ class MongoStore:
         new = [one for one in outcome.conflicts if one.restored_ms or one.id not in known]
         return outcome.with_added(quarantine.added(outcome.rejected, held))._replace(conflicts=new)
 
-    async def _replace(
-        self,
-        user_id: str,
-        head: Head,
-        gone: Sequence[str],
-        made: Sequence[Record],
-        session: AsyncClientSession,
-        *,
-        most_bytes: int = 0,
-    ) -> None:
-        """Write the head and some records: two statements for all, where an update would be planned for each.
-
-        Measured, that costs the server some 40 µs a document instead of 90; the journal gets the whole record, as in a replacement.
-        """
-        own = replace(head, epoch=head.epoch & ((1 << _EPOCH_BITS) - 1))
-        these = {"_id": {"$in": [records.head_id(user_id), *gone]}, "user_id": user_id}
-        await self._command({"delete": RECORDS, "deletes": [{"q": these, "limit": 0, "hint": "_id_"}]}, session)
-        for batch in _batches([records.of_head(user_id, own), *made], most_bytes):
-            await self._command({"insert": RECORDS, "documents": batch, "ordered": True}, session)
-
-    async def _command(self, command: dict[str, Any], session: AsyncClientSession) -> None:
-        reply = await self._database.command(command, session=session)
-        if errors := reply.get("writeErrors"):
-            raise OperationFailure(errors[0].get("errmsg", "write failed"), errors[0].get("code"), reply)
+    def _of_head(self, user_id: str, head: Head) -> Record:
+        return records.of_head(user_id, replace(head, epoch=head.epoch & ((1 << _EPOCH_BITS) - 1)))
 
     async def document(self, user_id: str, key: Key) -> Document | None:
         with translated():
@@ -331,7 +307,8 @@ class MongoStore:
 
         async def work(session: AsyncClientSession) -> None:
             head, _ = await self._read(user_id, [], session)
-            await self._replace(user_id, replace(head, epoch=secrets.randbits(_EPOCH_BITS)), [], [], session)
+            drawn = replace(head, epoch=secrets.randbits(_EPOCH_BITS))
+            await write(self._transacted, self._of_head(user_id, drawn), (), session)
 
         await self._line.run(user_id, work)
         return True
@@ -381,20 +358,3 @@ class _Found(list[Record]):
     """Records of one reply; `has_more`: there are others that did not fit into it."""
 
     has_more = False
-
-
-def _batches(made: Sequence[Mapping[str, Any]], most_bytes: int) -> Iterator[Sequence[Mapping[str, Any]]]:
-    """Split into commands that the server takes; measured only if they may be too large for one."""
-    if most_bytes <= _MAX_COMMAND_BYTES:
-        yield made
-        return
-    batch: list[RawBSONDocument] = []
-    size_bytes = 0
-    for record in made:
-        encoded = bson.encode(record)
-        if batch and size_bytes + len(encoded) > _MAX_COMMAND_BYTES:
-            yield batch
-            batch, size_bytes = [], 0
-        batch.append(RawBSONDocument(encoded))
-        size_bytes += len(encoded)
-    yield batch

@@ -6,14 +6,16 @@ second to write it is undone by the server, and runs again.
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from time import monotonic
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
+import bson
+from bson.raw_bson import RawBSONDocument
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
@@ -30,6 +32,11 @@ _PATIENCE_S: Final = 8.0
 _FIRST_PAUSE_S: Final = 0.002
 _LONGEST_PAUSE_S: Final = 0.25
 _COMMIT_ATTEMPTS: Final = 5  # each waits for a primary by itself
+
+# Records that are replaced by an update. Measured, 5 to 10 of them cost as much as what is saved.
+_UPDATED_AT_MOST: Final = 4
+# MongoDB ends a command at 16 MiB. A step's documents, which were read in one reply of 16 MiB, may have grown since.
+_MAX_COMMAND_BYTES: Final = 12 * 1024 * 1024
 
 T = TypeVar("T")
 Work = Callable[[AsyncClientSession], Awaitable[T]]
@@ -111,3 +118,66 @@ class Line:
                 if is_last or not error.has_error_label("UnknownTransactionCommitResult"):
                     raise
                 await asyncio.sleep(_LONGEST_PAUSE_S)
+
+
+async def write(
+    records: AsyncCollection[Record],
+    head: Record,
+    made: Sequence[Record],
+    session: AsyncClientSession,
+    *,
+    replaced: Sequence[Record] = (),
+    gone: Sequence[str] = (),
+    most_bytes: int = 0,
+) -> None:
+    """Write the head, and what else a transaction changed.
+
+    replaced: records that take the place of those that are there. gone: ids of what is removed, if it is there, before others are
+    made. most_bytes: of all records together, which tells whether they may be too much for one command.
+
+    A command takes some 0.5 ms of the server's and our processors; so a few records are replaced in one with the head. In an
+    update each is planned, which costs the server 90 µs a record instead of 40: many are deleted, and inserted. The journal gets
+    whole records either way.
+    """
+    mine = {"user_id": head["user_id"]}
+    again = [head, *replaced]
+    if not gone and len(replaced) <= _UPDATED_AT_MOST:
+        updates = [{"q": {"_id": one["_id"], **mine}, "u": one, "hint": "_id_"} for one in again]
+        reply = await _command(records, {"update": records.name, "updates": updates, "ordered": True}, session)
+        if reply["n"] != len(updates):
+            raise OperationFailure(f"{reply['n']} of {len(updates)} records were there to be replaced.")
+    else:
+        these = {"_id": {"$in": [*(one["_id"] for one in again), *gone]}, **mine}
+        deletes = [{"q": these, "limit": 0, "hint": "_id_"}]
+        await _command(records, {"delete": records.name, "deletes": deletes}, session)
+        made = [*again, *made]
+    for batch in _batches(made, most_bytes):
+        await _command(records, {"insert": records.name, "documents": batch, "ordered": True}, session)
+
+
+async def _command(
+    records: AsyncCollection[Record], command: dict[str, Any], session: AsyncClientSession
+) -> Mapping[str, Any]:
+    reply: Mapping[str, Any] = await records.database.command(command, session=session)
+    if errors := reply.get("writeErrors"):
+        raise OperationFailure(errors[0].get("errmsg", "write failed"), errors[0].get("code"), reply)
+    return reply
+
+
+def _batches(made: Sequence[Record], most_bytes: int) -> Iterator[Sequence[Mapping[str, Any]]]:
+    """Split into commands that the server takes; measured only if they may be too large for one."""
+    if most_bytes <= _MAX_COMMAND_BYTES:
+        if made:
+            yield made
+        return
+    batch: list[RawBSONDocument] = []
+    size_bytes = 0
+    for record in made:
+        encoded = bson.encode(record)
+        if batch and size_bytes + len(encoded) > _MAX_COMMAND_BYTES:
+            yield batch
+            batch, size_bytes = [], 0
+        batch.append(RawBSONDocument(encoded))
+        size_bytes += len(encoded)
+    if batch:
+        yield batch

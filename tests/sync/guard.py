@@ -95,8 +95,10 @@ async def plan_problems(database: AsyncDatabase[dict[str, Any]], read: Mapping[s
     kept = {"find", "filter", "sort", "projection", "hint", "aggregate", "pipeline", "cursor"}
     kept |= {"update", "updates", "delete", "deletes"}
     plain = {name: value for name, value in read.items() if name in kept}
-    plan = await database.command({"explain": plain, "verbosity": "queryPlanner"})
-    stages = list(_stages(plan))
+    # The server explains one statement of a command at a time.
+    parts = [{**plain, "updates": [one]} for one in plain["updates"]] if "updates" in plain else [plain]
+    plans = [await database.command({"explain": part, "verbosity": "queryPlanner"}) for part in parts]
+    stages = list(_stages(plans))
     problems = [f"{stage['stage']} in {plain}" for stage in stages if stage["stage"] in {"COLLSCAN", "SORT"}]
     used = {stage["indexName"] for stage in stages if "indexName" in stage} | {
         "_id_" for stage in stages if stage["stage"] == "IDHACK"

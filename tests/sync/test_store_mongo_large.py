@@ -78,7 +78,7 @@ async def test_an_undone_writer_keeps_others_out_the_next_time(
     assert refused == [None, WRITE_CONFLICT]
     assert outcome.head.seq == 2
     names = [next(iter(command)) for command in guard.commands]
-    assert names == ["find", "delete", "update", "find", "delete", "insert"]
+    assert names == ["find", "update", "update", "find", "update"]
     record = await guarded[RECORDS].find_one({"_id": records_mongo.head_id(user), "user_id": user})
     assert record is not None
     assert "locks" not in record
@@ -91,7 +91,7 @@ async def test_a_writer_that_meets_nobody_locks_nothing(
     store = MongoStore(guarded)
     for counter in range(3):
         await write(store, user, change_of({"title": counter}, stamp=stamp_at(counter=counter), key=KEY))
-    assert "update" not in {next(iter(command)) for command in guard.commands}
+    assert not [command for command in guard.commands if "locks" in str(command)]
 
 
 async def test_a_step_that_writes_nothing_still_sees_what_was_committed(
