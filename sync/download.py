@@ -22,6 +22,9 @@ _ENCODE: Final[Mapping[Format, Callable[[Any], bytes]]] = {
 }
 _SHOW: Final[Mapping[Format, Callable[[Value], Any]]] = {"json": values.for_json, "msgpack": values.to_python}
 
+# Documents of 1 to 2 KB: a third of a page of them, after which it is known how many more will fit.
+_FIRST_READ: Final = 200
+
 
 class Carried(NamedTuple):
     """What the same request's upload knows, of which `head` is what it left.
@@ -52,6 +55,14 @@ class Page:
         self._carried = carried
         self._bytes = 0
 
+    def room(self) -> int:
+        """How many documents more there is room for, by the length of those that it has; and the one that is found not to fit."""
+        count = len(self.documents)
+        if not count:
+            return min(self._limit + 1, _FIRST_READ)
+        fitting = (changes.MAX_PAGE_BYTES - self._bytes) * count // self._bytes
+        return max(1, min(self._limit - count, fitting) + 1)
+
     def takes(self, document: Document, *, began: int) -> bool:
         """Add the registers written after `began`, unless nothing is left to tell; False if the page is full before it."""
         fields = self._fields(document, began)
@@ -77,7 +88,7 @@ class Page:
         return True
 
     def _fields(self, document: Document, began: int) -> dict[str, Mapping[str, Any]]:
-        sent = _by_path(self._carried.get(document.key, ()))
+        sent = _by_path(self._carried[document.key]) if document.key in self._carried else {}
         usual, marks, stored = document.usual, document.marks, document.values
         if usual.seq > began and not marks and not sent:
             return {clock.to_wire(usual.stamp): self._shown(stored)} if stored else {}
@@ -148,13 +159,15 @@ async def download(view: View, places: Sequence[Place], page: Page) -> Cursor | 
     for index, start in enumerate(places):
         place = start
         if place.below is not None:
-            async for document in view.changed(place.collections, after=0, upto=place.below - 1, snapshot=True):
+            async for document in view.changed(
+                place.collections, after=0, upto=place.below - 1, snapshot=True, room=page.room
+            ):
                 if not page.takes(document, began=0):
                     return Cursor(view.head.epoch, view.head.seq, (*done, place, *places[index + 1 :]))
                 place = Place(place.collections, place.began, place.at, document.seq)
             place = Place(place.collections, place.began, place.at)
         if place.at < view.head.seq and place.collections:
-            async for document in view.changed(place.collections, after=place.at, upto=view.head.seq):
+            async for document in view.changed(place.collections, after=place.at, upto=view.head.seq, room=page.room):
                 if not page.takes(document, began=place.began):
                     return Cursor(view.head.epoch, view.head.seq, (*done, place, *places[index + 1 :]))
                 place = Place(place.collections, place.began, document.seq)

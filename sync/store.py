@@ -28,11 +28,18 @@ class View(Protocol):
     def head(self) -> Head: ...
 
     def changed(
-        self, collections: Collection[str], *, after: int, upto: int, snapshot: bool = False
+        self,
+        collections: Collection[str],
+        *,
+        after: int,
+        upto: int,
+        snapshot: bool = False,
+        room: Callable[[], int] | None = None,
     ) -> AsyncIterator[Document]:
         """Give the documents with after < seq <= upto in order of seq, in the given collections.
 
-        In a `snapshot` the newest comes first, and what was purged is left out.
+        In a `snapshot` the newest comes first, and what was purged is left out. `room` is asked whenever some are to be read: how
+        many more the caller presumably takes, 1 or more.
         """
         ...
 

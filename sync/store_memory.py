@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Final
@@ -182,7 +182,13 @@ class MemoryView:
         self._documents = documents
 
     async def changed(
-        self, collections: Collection[str], *, after: int, upto: int, snapshot: bool = False
+        self,
+        collections: Collection[str],
+        *,
+        after: int,
+        upto: int,
+        snapshot: bool = False,
+        room: Callable[[], int] | None = None,  # noqa: ARG002 - nothing is read
     ) -> AsyncIterator[Document]:
         found = self._changed(collections, after, upto, snapshot=snapshot)
         for document in sorted(found, key=_sequence, reverse=snapshot):

@@ -1,6 +1,6 @@
 """What a snapshot session reads of one account."""
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from typing import Any, Final
 
 from pymongo import ASCENDING, DESCENDING
@@ -13,7 +13,7 @@ from sync.errors_mongo import translated
 from sync.head import Head
 from sync.records_mongo import PURGED, Record
 
-_PAGE_RECORDS: Final = 200  # of 1 to 2 KB: a few network reads for a page, and little read in vain when a page fills up
+_PAGE_RECORDS: Final = 200  # of 1 to 2 KB
 
 
 class MongoView:
@@ -28,10 +28,16 @@ class MongoView:
         self._user_id = user_id
 
     def changed(
-        self, collections: Collection[str], *, after: int, upto: int, snapshot: bool = False
+        self,
+        collections: Collection[str],
+        *,
+        after: int,
+        upto: int,
+        snapshot: bool = False,
+        room: Callable[[], int] | None = None,
     ) -> AsyncIterator[Document]:
         wanted = self._filter(collections, after, upto, snapshot=snapshot)
-        return self._feed(wanted, DESCENDING if snapshot else ASCENDING)
+        return self._feed(wanted, DESCENDING if snapshot else ASCENDING, room)
 
     def in_bucket(self, collection: str, bucket: int | None, *, after: int) -> AsyncIterator[Document]:
         wanted = self._filter([collection], after, self.head.seq, snapshot=True)
@@ -39,16 +45,32 @@ class MongoView:
             wanted["bucket"] = bucket
         return self._feed(wanted, ASCENDING)
 
-    async def _feed(self, wanted: Mapping[str, Any], direction: int) -> AsyncIterator[Document]:
-        cursor = self._records.find(
-            wanted, sort=[("seq", direction)], hint="feed", batch_size=_PAGE_RECORDS, session=self._session
-        )
-        with translated():
-            async with cursor:
-                # A batch at a time: to await each record takes longer than to read it.
-                while batch := await cursor.to_list(_PAGE_RECORDS):
-                    for record in batch:
-                        yield records.document(record)
+    async def _feed(
+        self, wanted: Record, direction: int, room: Callable[[], int] | None = None
+    ) -> AsyncIterator[Document]:
+        """One read after another where there is `room` for so many only: a cursor's batches are of one size."""
+        limit = found = 0
+        while found == limit:
+            limit, found = 0 if room is None else room(), 0
+            batch_size = limit or _PAGE_RECORDS
+            cursor = self._records.find(
+                wanted,
+                sort=[("seq", direction)],
+                hint="feed",
+                limit=limit,
+                batch_size=batch_size,
+                session=self._session,
+            )
+            with translated():
+                async with cursor:
+                    # A batch at a time: to await each record takes longer than to read it.
+                    while batch := await cursor.to_list(batch_size):
+                        found += len(batch)
+                        wanted = {**wanted, "seq": _beyond(wanted["seq"], batch[-1]["seq"], direction)}
+                        for record in batch:
+                            yield records.document(record)
+            if not limit:
+                return
 
     async def count_changed(
         self, collections: Collection[str], *, after: int, upto: int, snapshot: bool = False
@@ -62,7 +84,5 @@ class MongoView:
         return {"user_id": self._user_id, "seq": {"$gt": after, "$lte": upto}, "collection": {"$in": wanted}}
 
 
-class _Found(list[Record]):
-    """Records of one reply; `has_more`: there are others that did not fit into it."""
-
-    has_more = False
+def _beyond(between: Mapping[str, int], seq: int, direction: int) -> dict[str, int]:
+    return {**between, "$gt": seq} if direction == ASCENDING else {**between, "$lte": seq - 1}

@@ -1,6 +1,6 @@
 """The stores of one world: in memory, and no more forgiving than the database is."""
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Any, Literal
@@ -81,10 +81,16 @@ class StrictView:
         return self._view.head
 
     def changed(
-        self, collections: Collection[str], *, after: int, upto: int, snapshot: bool = False
+        self,
+        collections: Collection[str],
+        *,
+        after: int,
+        upto: int,
+        snapshot: bool = False,
+        room: Callable[[], int] | None = None,
     ) -> AsyncIterator[Document]:
         storable(list(collections), after, upto)
-        return self._view.changed(collections, after=after, upto=upto, snapshot=snapshot)
+        return self._view.changed(collections, after=after, upto=upto, snapshot=snapshot, room=room)
 
     async def count_changed(
         self, collections: Collection[str], *, after: int, upto: int, snapshot: bool = False

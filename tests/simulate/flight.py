@@ -129,9 +129,15 @@ class _FlightView:
         self.in_bucket = view.in_bucket
 
     async def changed(
-        self, collections: Collection[str], *, after: int, upto: int, snapshot: bool = False
+        self,
+        collections: Collection[str],
+        *,
+        after: int,
+        upto: int,
+        snapshot: bool = False,
+        room: Callable[[], int] | None = None,
     ) -> AsyncIterator[Document]:
-        async for document in self._view.changed(collections, after=after, upto=upto, snapshot=snapshot):
+        async for document in self._view.changed(collections, after=after, upto=upto, snapshot=snapshot, room=room):
             yield document
             await pause()
 

@@ -208,6 +208,22 @@ async def test_the_feed_is_longer_than_one_reply(store: Store, user: str) -> Non
     assert first.seq == 450
 
 
+async def test_the_feed_is_the_same_whatever_room_is_left(store: Store, user: str) -> None:
+    keys = [Key("goals" if n % 3 else "workouts", new_id()) for n in range(12)]
+    await write(store, user, *(change_of({"title": 1}, stamp=stamp_at(), key=key) for key in keys))
+    async with store.view(user) as view:
+        assert view is not None
+        for rooms in ([1], [3], [4, 1, 2], [11], [12], [13]):
+            for collections in (ALL, ["goals"]):
+                for newest in (False, True):
+                    span: dict[str, Any] = {"after": 1, "upto": 11, "snapshot": newest}
+                    left = iter(rooms)
+                    found = view.changed(collections, **span, room=lambda left=left: next(left, 2))  # type: ignore[misc]
+                    whole = [one.seq async for one in view.changed(collections, **span)]
+                    assert [one.seq async for one in found] == whole
+                    assert len(whole) == (10 if collections == ALL else 7)
+
+
 # --- values
 
 
