@@ -94,14 +94,14 @@ class Page:
             return {clock.to_wire(usual.stamp): self._shown(stored)} if stored else {}
         by_stamp: dict[Stamp, dict[str, Value]] = {}
         # Where the usual mark is older than the run, only the paths with marks of their own can be news.
-        for path in stored if usual.seq > began else marks:
-            mark = marks.get(path, usual)
-            if mark.seq <= began:
-                continue
-            value = stored[path]
-            if path not in sent or not _carry(sent[path], path, mark.stamp, value):
-                by_stamp.setdefault(mark.stamp, {})[path] = value
-        return {clock.to_wire(stamp): self._shown(group) for stamp, group in by_stamp.items()}
+        if usual.seq > began and len(marks) < len(stored):
+            by_stamp[usual.stamp] = {path: value for path, value in stored.items() if path not in marks}
+        for path, mark in marks.items():
+            if mark.seq > began:
+                by_stamp.setdefault(mark.stamp, {})[path] = stored[path]
+        if sent:
+            by_stamp = {stamp: _not_carried(group, stamp, sent) for stamp, group in by_stamp.items()}
+        return {clock.to_wire(stamp): self._shown(group) for stamp, group in by_stamp.items() if group}
 
     def _shown(self, given: Mapping[str, Value]) -> Mapping[str, Any]:
         """Most documents have no arrays and objects, and are then shown as they are stored."""
@@ -117,6 +117,12 @@ def _by_path(sent: Iterable[Change]) -> dict[str, list[Change]]:
         for path in change.values:
             found.setdefault(path, []).append(change)
     return found
+
+
+def _not_carried(group: Mapping[str, Value], stamp: Stamp, sent: Mapping[str, Sequence[Change]]) -> dict[str, Value]:
+    return {
+        path: value for path, value in group.items() if path not in sent or not _carry(sent[path], path, stamp, value)
+    }
 
 
 def _carry(sent: Iterable[Change], path: str, stamp: Stamp, value: Value) -> bool:
