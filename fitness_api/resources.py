@@ -157,7 +157,13 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     )
     outbox = MongoOutbox(database)
     correspondence = Correspondence(
-        accounts, recovery_store, single_use, audited, outbox, public_url=settings.public_url
+        accounts,
+        recovery_store,
+        single_use,
+        audited,
+        outbox,
+        public_url=settings.public_url,
+        service=settings.service_name,
     )
     revocations = RedisRevocations(settings.redis_url)
     profiles = Profiles(accounts, announce=revocations.announce, hears=lambda: revocations.hears)

@@ -7,7 +7,6 @@ anywhere but in the mail. Delivered twice, a letter holds another secret each ti
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address, ip_network
 from typing import Final, cast
-from urllib.parse import urlsplit
 
 from msgspec import Struct, json
 
@@ -92,7 +91,7 @@ class Linked(Struct, frozen=True, kw_only=True):
 
 
 class Correspondence:
-    """public_url: where links lead. wake: called when there is something to send; it must neither wait nor raise."""
+    """public_url: where links lead. service: what we call ourselves. wake: called when there is something to send; it must neither wait nor raise."""
 
     def __init__(
         self,
@@ -103,6 +102,7 @@ class Correspondence:
         outbox: Outbox,
         *,
         public_url: str,
+        service: str,
         wake: Callable[[], None] = lambda: None,
         now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
@@ -112,7 +112,7 @@ class Correspondence:
         self._audit = audit
         self._outbox = outbox
         self._public_url = public_url.rstrip("/")
-        self._service = urlsplit(public_url).hostname or public_url
+        self._service = service
         self.wake = wake
         self._now_ms = now_ms
 

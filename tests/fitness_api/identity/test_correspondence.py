@@ -28,6 +28,7 @@ def correspondence(database: AsyncDatabase[dict[str, Any]], clock: Clock) -> Cor
         MongoAuditStore(database),
         MongoOutbox(database),
         public_url="http://api.test/",
+        service="Fitness",
         now_ms=clock,
     )
 

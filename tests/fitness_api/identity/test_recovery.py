@@ -69,6 +69,7 @@ class Service:
             self.audited,
             self.outbox,
             public_url=ISSUER,
+            service="Fitness",
             now_ms=clock,
         )
         audit = AuditLog(self.audited, on_event=correspondence.announce, now_ms=clock)
