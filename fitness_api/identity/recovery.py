@@ -129,7 +129,7 @@ class Recovery:
             return
         if not is_confirmed(change.confirmed, verified=account.email_verified):
             return
-        before = await self._store.move(user_id, change)
+        before = await self._store.move(user_id, change, verified=account.email_verified)
         if before is None:
             return
         # A link that went to the address of before resets the password no more.

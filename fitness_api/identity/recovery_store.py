@@ -50,10 +50,10 @@ class RecoveryStore(Protocol):
         """Note the confirmation and return the change with it. None: it does not wait (any more)."""
         ...
 
-    async def move(self, user_id: str, change: EmailChange) -> str | None:
+    async def move(self, user_id: str, change: EmailChange, *, verified: bool) -> str | None:
         """Make the change's address the account's, verified, and free every other that it had; return the one before, as typed.
 
-        None: the change does not wait (any more). Raises EmailTaken if the address is another account's by now.
+        None: the change does not wait (any more), or the present address is not as `verified` says. Raises EmailTaken if the address is another account's by now.
         """
         ...
 

@@ -79,8 +79,8 @@ class MongoRecoveryStore:
                 )
             )
 
-    async def move(self, user_id: str, change: EmailChange) -> str | None:
-        waiting = {**_living(user_id), "email_change.change_id": change.change_id}
+    async def move(self, user_id: str, change: EmailChange, *, verified: bool) -> str | None:
+        waiting = {**_living(user_id), "email_change.change_id": change.change_id, "email_verified": verified}
         with translated():
             if await self._accounts.find_one(waiting, {"_id": 1}) is None:
                 return None

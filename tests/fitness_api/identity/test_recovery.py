@@ -458,9 +458,9 @@ async def test_a_move_that_was_cut_off_is_finished_by_pressing_the_button_again(
     for dies_after in (False, True):
         with monkeypatch.context() as cut:
 
-            async def died(user_id: str, change: Any, after: bool = dies_after) -> None:
+            async def died(user_id: str, change: Any, *, verified: bool, after: bool = dies_after) -> None:
                 if after:
-                    await move(user_id, change)
+                    await move(user_id, change, verified=verified)
                 raise ConnectionError
 
             cut.setattr(service.recovery_store, "move", died)

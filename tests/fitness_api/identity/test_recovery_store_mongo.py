@@ -86,7 +86,7 @@ async def test_an_account_that_moved_has_its_new_address_and_no_other(
 ) -> None:
     ada = await account(store)
     await recovery.begin_change(ada, change())
-    assert await recovery.move(ada, change()) == "Ada@example.org"
+    assert await recovery.move(ada, change(), verified=False) == "Ada@example.org"
     found = await store.account(ada)
     assert found is not None
     assert (found.email, found.email_verified) == ("Ada@new.example", True)
@@ -95,7 +95,7 @@ async def test_an_account_that_moved_has_its_new_address_and_no_other(
     assert known.user_id == ada
     assert await store.credentials("ada@example.org") is None
     assert await account(store, "ada@example.org")
-    assert await recovery.move(ada, change()) is None
+    assert await recovery.move(ada, change(), verified=True) is None
     assert await recovery.pending_change(ada, now_ms=NOW_MS) is None
 
 
@@ -103,7 +103,9 @@ async def test_of_two_that_move_to_one_address_one_does(store: MongoStore, recov
     users = [await account(store, f"u{number}@example.org") for number in range(4)]
     for user_id in users:
         await recovery.begin_change(user_id, change())
-    moved = await asyncio.gather(*(recovery.move(user_id, change()) for user_id in users), return_exceptions=True)
+    moved = await asyncio.gather(
+        *(recovery.move(user_id, change(), verified=False) for user_id in users), return_exceptions=True
+    )
     assert sum(isinstance(one, str) for one in moved) == 1
     assert sum(isinstance(one, EmailTaken) for one in moved) == 3
     assert sum([await store.credentials(f"u{number}@example.org") is not None for number in range(4)]) == 3
@@ -112,8 +114,19 @@ async def test_of_two_that_move_to_one_address_one_does(store: MongoStore, recov
 async def test_a_change_that_was_cancelled_leaves_no_claim(store: MongoStore, recovery: MongoRecoveryStore) -> None:
     ada = await account(store)
     await recovery.begin_change(ada, change(change_id="c2"))
-    assert await recovery.move(ada, change(change_id="c1")) is None
+    assert await recovery.move(ada, change(change_id="c1"), verified=False) is None
     assert await store.credentials("ada@new.example") is None
+
+
+async def test_an_account_that_was_verified_meanwhile_does_not_move(
+    store: MongoStore, recovery: MongoRecoveryStore
+) -> None:
+    ada = await account(store)
+    await recovery.begin_change(ada, change())
+    await recovery.verify(ada, "ada@example.org")
+    assert await recovery.move(ada, change(), verified=False) is None
+    assert await store.credentials("ada@new.example") is None
+    assert await recovery.move(ada, change(), verified=True) == "Ada@example.org"
 
 
 async def test_a_move_that_was_cut_off_is_mended_by_the_next(
@@ -122,7 +135,7 @@ async def test_a_move_that_was_cut_off_is_mended_by_the_next(
     ada = await account(store)
     await recovery.begin_change(ada, change())
     await database["emails"].insert_one({"_id": "ada@new.example", "user_id": ada})
-    assert await recovery.move(ada, change()) == "Ada@example.org"
+    assert await recovery.move(ada, change(), verified=False) == "Ada@example.org"
     claimed = [row["_id"] async for row in database["emails"].find({"user_id": ada})]
     assert claimed == ["ada@new.example"]
 
@@ -138,7 +151,7 @@ async def test_of_an_account_that_is_erased_or_unknown_nothing_is_changed(
         assert not await recovery.set_password_hash(user_id, "new", proven="ada@example.org")
         assert not await recovery.verify(user_id, "ada@example.org")
         assert not await recovery.begin_change(user_id, change())
-        assert await recovery.move(user_id, change()) is None
+        assert await recovery.move(user_id, change(), verified=False) is None
         await recovery.cancel_change(user_id)
     assert [row async for row in database["accounts"].find({})] == before
 
@@ -151,7 +164,7 @@ async def test_a_database_that_does_not_answer_in_time_is_unavailable(recovery: 
         lambda: recovery.begin_change("u", change()),
         lambda: recovery.pending_change("u", now_ms=0),
         lambda: recovery.confirm_change("u", "c", "here", now_ms=0),
-        lambda: recovery.move("u", change()),
+        lambda: recovery.move("u", change(), verified=False),
         lambda: recovery.cancel_change("u"),
     )
     for ask in asked:
