@@ -26,6 +26,7 @@ from fitness_api.identity import store_mongo as identity_store
 from fitness_api.identity.authorization import client_store_mongo as client_store
 from fitness_api.identity.authorization import device_store_mongo as device_store
 from fitness_api.identity.factors import store_mongo as factor_store
+from fitness_api.identity.federation import store_mongo as identities_store
 from fitness_api.mail import outbox_mongo as outbox
 from fitness_api.workouts import import_store_mongo as import_store
 from sync import store_mongo as sync_store
@@ -40,6 +41,7 @@ ADAPTERS: tuple[ModuleType, ...] = (
     factor_store,
     client_store,
     device_store,
+    identities_store,
     single_use,
     outbox,
     import_store,

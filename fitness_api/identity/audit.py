@@ -7,6 +7,9 @@ from msgspec import Struct
 
 Kind = Literal[
     "registered",
+    "identity_linked",
+    "identity_unlinked",
+    "account_taken_over",
     "logged_in",
     "login_failed",
     "session_ended",

@@ -42,7 +42,13 @@ RANGED: Final = "ranged"
 NAMED: Final = "named"
 OWNED: Final = "owned"
 
-LOGINS: Final = (("sessions", RANGED), ("second_factors", NAMED), ("single_use", OWNED), ("emails", OWNED))
+LOGINS: Final = (
+    ("sessions", RANGED),
+    ("second_factors", NAMED),
+    ("single_use", OWNED),
+    ("identities", OWNED),
+    ("emails", OWNED),
+)
 # Push addresses twice: a registration under way may have taken one before its device went, and looks for its device after that.
 REST: Final = (
     ("mail_outbox", OWNED),

@@ -106,7 +106,7 @@ class MongoStore:
     async def add_account(self, account: Account, *, address: str, password_hash: str | None) -> None:
         owner = user(account.user_id)
         with translated():
-            await self._accounts.insert_one({**owner, **_account_fields(account), "password_hash": password_hash})
+            await self._accounts.insert_one({**owner, **account_fields(account), "password_hash": password_hash})
             try:
                 await self._emails.insert_one({"_id": address, "user_id": account.user_id})
             except DuplicateKeyError:
@@ -133,7 +133,7 @@ class MongoStore:
             after = msgspec.structs.replace(change(before), version=before.version + 1)
             with translated():
                 done = await self._accounts.update_one(
-                    {**user(user_id), "version": before.version}, {"$set": _account_fields(after)}
+                    {**user(user_id), "version": before.version}, {"$set": account_fields(after)}
                 )
             if done.matched_count:
                 return after
@@ -379,7 +379,7 @@ def _push_key(address: PushAddress) -> str:
     return sha256(f"{address.kind}:{address.value}".encode()).hexdigest()
 
 
-def _account_fields(account: Account) -> Document:
+def account_fields(account: Account) -> Document:
     fields = msgspec.structs.asdict(account)
     created_at_ms = fields.pop("created_at_ms")
     return {**fields, "created_at": date(created_at_ms)}
