@@ -2,6 +2,7 @@
 
 IdentityError
   ├─ EmailTaken           another account holds the address
+  ├─ EmailUnverified      what is asked for needs an account whose address was verified
   ├─ IdTokenInvalid       another issuer's token, which does not hold or is not for us
   │    └─ IssuerKeyUnknown   names a key that was not fetched; fetch the keys and verify again
   ├─ IssuerUnavailable    the issuer did not answer in time, or not sensibly; send again
@@ -15,7 +16,6 @@ IdentityError
   ├─ AccountDeleted       the account was erased; nothing of it comes back
   ├─ ReauthenticationRequired   the login is too long ago for what is asked, or showed no second factor where there is one
   ├─ MfaRequired          the first factor holds, and the account has a second one
-  ├─ EmailUnverified      what is asked for needs an account whose address was verified
   ├─ FirstPartyOnly       asked by another app than our own
   ├─ AuthorizationRequestInvalid   nothing may be sent to where the request says
   ├─ TooManyClients       as many clients are registered as may be

@@ -4,12 +4,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 from uuid import uuid4
 
-from fitness_api.errors import InvalidBody
+from fitness_api.errors import InvalidBody, NotAuthenticated
 from fitness_api.identity import accounts, single_use
+from fitness_api.identity.access_tokens import Principal
 from fitness_api.identity.accounts import Account
 from fitness_api.identity.audit import Origin
 from fitness_api.identity.audit_log import AuditLog
 from fitness_api.identity.errors import (
+    EmailUnverified,
     GrantInvalid,
     IdentityTaken,
     IdTokenInvalid,
@@ -36,7 +38,8 @@ from fitness_api.identity.federation.providers import Provider
 from fitness_api.identity.federation.store import IdentityStore
 from fitness_api.identity.key_ring import wall_clock_ms
 from fitness_api.identity.logins import Logins
-from fitness_api.identity.sessions import FIRST_PARTY, TokenPair
+from fitness_api.identity.scopes import FIRST_PARTY
+from fitness_api.identity.sessions import Sessions, TokenPair
 from fitness_api.identity.single_use import Artefact, SingleUse
 
 # Not registered by RFC 8176, and what others write (Microsoft's `fed`): somebody else looked at the person.
@@ -64,6 +67,7 @@ class SignIns:
         issuers: Mapping[str, Issuer],
         store: IdentityStore,
         logins: Logins,
+        sessions: Sessions,
         artefacts: SingleUse,
         audit: AuditLog,
         *,
@@ -74,6 +78,7 @@ class SignIns:
         self._issuers = issuers
         self._store = store
         self._logins = logins
+        self._sessions = sessions
         self._artefacts = artefacts
         self._audit = audit
         self._ends = ends
@@ -147,16 +152,26 @@ class SignIns:
         holder = await self._store.holder(user_id)
         return () if holder is None else holder.identities
 
-    async def link(self, user_id: str, id_token: str, *, origin: Origin, session_id: str) -> tuple[Identity, bool]:
+    async def link(self, caller: Principal, id_token: str, *, origin: Origin) -> tuple[Identity, bool]:
         """Make the token's identity the account's; return it, and whether it was not before.
 
-        Raises IdTokenInvalid, IssuerUnavailable, IdentityTaken, TooManyIdentities.
+        An account whose address was never verified may be anybody's: an identity that is linked to it would stay when its
+        address's owner comes ("trojan identifier"). Raises EmailUnverified, IdTokenInvalid, IssuerUnavailable, IdentityTaken,
+        TooManyIdentities, NotAuthenticated.
         """
+        user_id, session_id = caller.user_id, caller.session_id
+        holder = await self._store.holder(user_id)
+        if holder is None or not holder.email_verified:
+            raise EmailUnverified
         provider, claims = await self._redeemed(id_token)
         identity = self._identity(claims)
-        known = [linked for linked in await self.of(user_id) if linked.key == identity.key]
-        if not await self._store.link(user_id, known[0] if known else identity):
+        if not await self._store.link(user_id, identity):
             raise IdentityTaken
+        # What ended the session while this was under way, a takeover perhaps, was to end what it does as well.
+        if not await self._sessions.goes_on(caller):
+            await self._undo(user_id, identity)
+            raise NotAuthenticated("The session has ended.")
+        known = [linked for linked in holder.identities if linked.key == identity.key]
         if not known:
             details = _told(provider)
             await self._audit.record(user_id, "identity_linked", origin=origin, session_id=session_id, details=details)
@@ -196,6 +211,13 @@ class SignIns:
         if not isinstance(used, Artefact):
             raise IdTokenInvalid("The ID token's nonce is not ours, took too long, or was used before.")
         return issuer.provider, claims
+
+    async def _undo(self, user_id: str, identity: Identity) -> None:
+        for _ in range(MAX_ROUNDS):
+            holder = await self._store.holder(user_id)
+            if holder is None or await self._store.unlink(holder, identity.identity_id):
+                return
+        raise StoreUnavailable("The account is being changed elsewhere.")
 
     async def _take_over(self, holder: Holder, identity: Identity) -> bool:
         """Its ways in go first, then what was begun by them, and again after it is verified: what slipped in between."""
