@@ -21,6 +21,8 @@ from fitness_api.identity.errors import (
     DpopNonceNeeded,
     DpopProofInvalid,
     GrantInvalid,
+    LinkRequired,
+    MfaRequired,
     OAuthRefused,
     ScopeExceeded,
 )
@@ -46,11 +48,15 @@ _MAX_DESCRIPTION: Final = 500
 
 
 class OAuthError(Struct, frozen=True, kw_only=True):
-    """RFC 6749 section 5.2; `wipe` where the account was deleted, as in the problem account_deleted."""
+    """RFC 6749 section 5.2; `wipe` where the account was deleted, as in the problem account_deleted; `mfa_token` and `ways` as in
+    the problem mfa_required.
+    """
 
     error: str
     error_description: str
     wipe: bool | UnsetType = UNSET
+    mfa_token: str | UnsetType = UNSET
+    ways: tuple[str, ...] | UnsetType = UNSET
 
 
 Handler = Callable[[Request[Resources]], Awaitable[Response]]
@@ -68,6 +74,10 @@ def in_oauths_words(handler: Handler) -> Handler:
             return refusal("invalid_grant", str(error), wipe=True)
         except ScopeExceeded as error:
             return refusal("invalid_scope", str(error))
+        except MfaRequired as error:
+            return refusal("mfa_required", str(error), status=401, mfa_token=error.mfa_token, ways=error.ways)
+        except LinkRequired as error:
+            return refusal("link_required", str(error), status=409)
         except DpopProofInvalid as error:
             answer = refusal(error.error, str(error))
             if isinstance(error, DpopNonceNeeded):
@@ -126,14 +136,22 @@ def require_grant(client: Client, grant_type: str) -> None:
         raise OAuthRefused("unauthorized_client", "The client was not registered for this grant type.")
 
 
-def refusal(error: str, description: str, *, status: int = 400, wipe: bool | UnsetType = UNSET) -> Response:
+def refusal(
+    error: str,
+    description: str,
+    *,
+    status: int = 400,
+    wipe: bool | UnsetType = UNSET,
+    mfa_token: str | UnsetType = UNSET,
+    ways: tuple[str, ...] | UnsetType = UNSET,
+) -> Response:
     # RFC 6749 section 5.2: ASCII, without quotes and backslashes. It may quote what was sent, which may be long.
     text = "".join(c for c in description[:_MAX_DESCRIPTION] if " " <= c <= "~" and c not in '"\\')
     headers: dict[str, str] = dict(NOT_STORED)
-    if status == 401:
+    if error == "invalid_client":
         headers["WWW-Authenticate"] = 'Basic realm="fitness-api"'
     return Response(
-        json.encode(OAuthError(error=error, error_description=text, wipe=wipe)),
+        json.encode(OAuthError(error=error, error_description=text, wipe=wipe, mfa_token=mfa_token, ways=ways)),
         status_code=status,
         headers=headers,
         media_type="application/json",

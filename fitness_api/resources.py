@@ -13,6 +13,7 @@ from fitness_api.erase import Stores
 from fitness_api.export.exports import Exports
 from fitness_api.export.holdings import Sources
 from fitness_api.export.rows_mongo import MongoRows
+from fitness_api.federated import Federated, SetUp
 from fitness_api.idempotency import KEPT_MS, RUNNING_MS, Idempotency
 from fitness_api.idempotency_records_redis import RedisRecords
 from fitness_api.identity import gravestones, weak_passwords
@@ -36,6 +37,8 @@ from fitness_api.identity.factors.completion import Completion
 from fitness_api.identity.factors.enrolment import Enrolment
 from fitness_api.identity.factors.proofs import Proofs
 from fitness_api.identity.factors.store_mongo import MongoFactorStore
+from fitness_api.identity.federation.redirects import Redirects
+from fitness_api.identity.federation.sign_ins import SignIns
 from fitness_api.identity.key_ring import KeyRing
 from fitness_api.identity.logins import Logins
 from fitness_api.identity.passwords import Passwords
@@ -115,6 +118,8 @@ class Resources(TypedDict):
     enrolment: Enrolment
     outbox: Outbox
     recovery: Recovery
+    sign_ins: SignIns
+    redirects: Redirects
     devices: Devices
     tracks: TrackStore
     track_reads: asyncio.Semaphore
@@ -194,10 +199,24 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     )
     proofs = Proofs(factors, single_use, party, master_key=master_key)
     logins = Logins(accounts, passwords, sessions, single_use, audit, second_factors=proofs.ways)
+    devices = Devices(accounts, sync_store)
+    set_up = SetUp(devices, factors)
+    recovery = Recovery(
+        accounts,
+        recovery_store,
+        passwords,
+        sessions,
+        single_use,
+        audit,
+        correspondence,
+        on_first_proof=set_up.end,
+    )
+    # All that was begun under an account by whoever made it ends when its address's owner comes.
+    ends = (sessions.revoke_all, recovery.cancel_pending)
+    federated = Federated(settings, database, logins, sessions, single_use, audit, set_up, ends=ends)
     enrolment = Enrolment(
         factors, single_use, audit, party, master_key=master_key, has_other_way_in=accounts.has_way_in
     )
-    recovery = Recovery(accounts, recovery_store, passwords, sessions, single_use, audit, correspondence)
     live_sockets = LiveSockets(hints, sessions)
     log, leases, listing = MongoLog(database), MongoLeases(database), MongoListing(database)
     decoder = Decoder(workers=settings.import_workers)
@@ -241,7 +260,9 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             "enrolment": enrolment,
             "outbox": outbox,
             "recovery": recovery,
-            "devices": Devices(accounts, sync_store),
+            "sign_ins": federated.sign_ins,
+            "redirects": federated.redirects,
+            "devices": devices,
             "tracks": tracks,
             "track_reads": asyncio.Semaphore(TRACK_READS),
             "importer": importer,
@@ -265,6 +286,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     finally:
         await running.aclose()
         passwords.close()
+        await federated.close()
         await guarded_redis.aclose()
         await redis.aclose()
         await mongo.close()

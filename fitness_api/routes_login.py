@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Final
+from urllib.parse import urlencode
 
 from msgspec import DecodeError, json
 from starlette.requests import Request
@@ -209,7 +210,8 @@ def _login(
         options_url="/v1/auth/passkeys/login/options",
     )
     forgotten = pages.markup('<p><a href="{path}">Forgotten password</a></p>', path=FORGOTTEN)
-    parts = [*([pages.failure(failure)] if failure else []), body, passkey, forgotten]
+    elsewhere = [_elsewhere(name, way_back) for name in request.state["redirects"].names]
+    parts = [*([pages.failure(failure)] if failure else []), body, passkey, *elsewhere, forgotten]
     # Not 401: that asks for an Authorization header.
     status = 403 if error or failure else 200
     return pages.render(request, "Log in", pages.join(parts), status=status, scripts=(SCRIPT,))
@@ -217,6 +219,15 @@ def _login(
 
 # Where who forgot it asks for a link: `routes_recovery_pages`.
 FORGOTTEN: Final = "/account/forgot"
+
+
+def _elsewhere(provider: str, way_back: str) -> Markup:
+    return pages.markup(
+        '<p><a href="{path}">Continue with {name}</a></p>',
+        path=f"/v1/auth/oidc/{provider}/login?{urlencode({'next': way_back})}",
+        name=provider.capitalize(),
+    )
+
 
 _NEXT: Final = Parameter(name="next", where="query", description="The page of ours to go on to.", required=True)
 

@@ -7,13 +7,14 @@ from msgspec import UNSET, Struct, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fitness_api import bodies
+from fitness_api import bodies, token_exchange
 from fitness_api.identity.access_tokens import LIFETIME_S
 from fitness_api.identity.authorization.clients import (
     AUTHORIZATION_CODE,
     CLIENT_CREDENTIALS,
     DEVICE_CODE,
     REFRESH_TOKEN,
+    TOKEN_EXCHANGE,
     Client,
 )
 from fitness_api.identity.dpop import ALGORITHMS
@@ -255,6 +256,7 @@ GRANTS: Final[Mapping[str, Grant]] = {
     AUTHORIZATION_CODE: _code,
     DEVICE_CODE: _device_code,
     CLIENT_CREDENTIALS: _client_credentials,
+    TOKEN_EXCHANGE: token_exchange.exchange,
 }
 
 
@@ -273,7 +275,10 @@ OPERATIONS: tuple[Operation, ...] = (
             "A client authenticates by its secret, in Authorization: Basic or as client_secret; a public one sends client_id, "
             "and our own apps may leave that out (`app`). By grant_type: `authorization_code` with code, redirect_uri and "
             "code_verifier; `urn:ietf:params:oauth:grant-type:device_code` with device_code; `client_credentials` and perhaps "
-            "scope (and no refresh token comes back, as with any client that was not registered for it); `refresh_token` with refresh_token and perhaps scope (to narrow the access token). Refresh tokens rotate. If "
+            "scope (and no refresh token comes back, as with any client that was not registered for it); "
+            "`urn:ietf:params:oauth:grant-type:token-exchange` with subject_token and subject_token_type "
+            "`urn:ietf:params:oauth:token-type:id_token` (RFC 8693), an ID token of Google, Apple or another provider whose `nonce` is one "
+            "of `/v1/auth/nonce`; `refresh_token` with refresh_token and perhaps scope (to narrow the access token). Refresh tokens rotate. If "
             "the answer gets lost, send the same token again: the latest used one gets the same successor for 30 s, and longer "
             "while neither the successor nor its access token was seen. Any other token that was used before ends the session, "
             "and so does a code that is redeemed again. Errors are those of RFC 6749 section 5.2: {error, error_description}; "

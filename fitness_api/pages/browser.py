@@ -31,9 +31,17 @@ def cookie(connection: HTTPConnection[Any], name: str) -> str | None:
 
 
 def set_cookie(
-    connection: HTTPConnection[Any], response: Response, name: str, value: str, *, max_age_s: int | None
+    connection: HTTPConnection[Any],
+    response: Response,
+    name: str,
+    value: str,
+    *,
+    max_age_s: int | None,
+    posted_from_elsewhere: bool = False,
 ) -> None:
-    """Lax: a link from an app or a mail opens a page of ours, and its own page posts nothing to us."""
+    """Lax: a link from an app or a mail opens a page of ours, and its own page posts nothing to us, unless
+    `posted_from_elsewhere` says so; without https that is not to be had.
+    """
     response.set_cookie(
         _named(connection, name),
         value,
@@ -41,7 +49,7 @@ def set_cookie(
         path="/",
         secure=_https(connection),
         httponly=True,
-        samesite="lax",
+        samesite="none" if posted_from_elsewhere and _https(connection) else "lax",
     )
 
 

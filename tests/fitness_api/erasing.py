@@ -12,6 +12,8 @@ from fitness_api.identity.erasure_store_mongo import MongoErasureStore
 from fitness_api.identity.factors.passkeys import Passkey
 from fitness_api.identity.factors.second_factors import Begun, SecondFactors, Totp
 from fitness_api.identity.factors.store_mongo import MongoFactorStore
+from fitness_api.identity.federation.identities import Identity
+from fitness_api.identity.federation.store_mongo import MongoIdentityStore
 from fitness_api.identity.recovery_store import EmailChange
 from fitness_api.identity.recovery_store_mongo import MongoRecoveryStore
 from fitness_api.identity.single_use import Artefact, digest_of
@@ -136,6 +138,8 @@ async def add_the_rest(database: AsyncDatabase[dict[str, Any]], user_id: str) ->
         user_id,
         EmailChange(change_id=new_id(), email="new@example.org", address="new@example.org", expires_at_ms=_FAR_MS),
     )
+    identity = Identity(identity_id=user_id, issuer="i", subject=user_id, email="e", linked_at_ms=1)
+    await MongoIdentityStore(database).link(user_id, identity)
     letter = Outgoing(
         mail_id=user_id, kind="k", user_id=user_id, address="a", details={"d": "e"}, created_at_ms=_FAR_MS
     )

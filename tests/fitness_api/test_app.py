@@ -26,6 +26,9 @@ from tests.fitness_api.serving import serving
 
 Json = dict[str, Any]
 
+# Where a refusal is a page, or OAuth's own.
+PAGES = ("/v1/oauth", "/v1/auth/oidc")
+
 
 class Echo(Struct):
     said: str
@@ -308,7 +311,7 @@ async def test_no_request_is_answered_by_a_500(api: httpx.AsyncClient, token: st
         assert answer.status_code < 500
         assert answer.headers["x-request-id"]
         # OAuth's endpoints and pages for people refuse in words of their own.
-        is_ours = not request["url"].startswith("/v1/oauth") and request["url"] not in pages
+        is_ours = not request["url"].startswith(PAGES) and request["url"] not in pages
         if answer.status_code >= 400 and request["method"] != "HEAD" and is_ours:
             problem(answer)
 

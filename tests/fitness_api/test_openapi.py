@@ -63,7 +63,9 @@ def test_an_operation_tells_who_may_and_what_may_go_wrong(described: dict[str, A
 
 
 def test_every_get_may_be_asked_again_by_its_etag(described: dict[str, Any]) -> None:
-    gets = {path: item["get"]["responses"] for path, item in described["paths"].items() if "get" in item}
+    answers = {path: item["get"]["responses"] for path, item in described["paths"].items() if "get" in item}
+    # What only sends a browser on says nothing that could be the same.
+    gets = {path: responses for path, responses in answers.items() if "200" in responses}
     assert [path for path, responses in gets.items() if "304" not in responses] == []
     assert all("ETag" in responses[status]["headers"] for responses in gets.values() for status in ("200", "304"))
 

@@ -39,6 +39,9 @@ PUBLIC = {
     "/v1/auth/mfa/options": "the mfa_token stands for the first factor",
     "/v1/auth/passkeys/login": "this is how one gets a token",
     "/v1/auth/passkeys/login/options": "a challenge, of no account",
+    "/v1/auth/nonce": "for an ID token, by which one gets a token",
+    "/v1/auth/oidc/{provider}/login": "the login page",
+    "/v1/auth/oidc/{provider}/callback": "the provider's answer stands for the login, in the browser that began it",
     "/v1/auth/email/verify": "the link's secret stands for the mailbox",
     "/v1/auth/email/verify/resend": "answers alike, and mails to an account's own address",
     "/v1/auth/password/forgot": "answers alike, and mails to an account's own address",
@@ -262,6 +265,7 @@ ASKED_FIRST = {
 
 # Parameters that name nothing of an account's, and why.
 NOBODYS = {
+    "DELETE /v1/auth/identities/{id}": "its own test, in test_routes_federation: it takes a provider to have one",
     "DELETE /v1/oauth/clients/{client_id}": "clients are the service's; the scope is admin",
     "PUT /v1/workouts/{id}/tracks/{stream}/{chunk}": "its own test: each account has all ids for itself",
 }

@@ -47,10 +47,10 @@ class IssuerKey(Struct, frozen=True):
 
 
 class Presented(Struct, frozen=True):
-    """What a token says of itself; nothing of it is proven."""
+    """What a token says of itself; nothing of it is proven. kid: None where its issuer has one key, and does not name it."""
 
     issuer: str
-    kid: str
+    kid: str | None
     algorithm: Algorithm
 
 
@@ -71,7 +71,7 @@ class Claims(Struct, frozen=True, kw_only=True):
 
 class _Header(Struct):
     alg: str
-    kid: str
+    kid: str | None = None
     typ: str | None = None
 
 
@@ -141,18 +141,21 @@ def read(token: str) -> Presented:
 
 
 def verify(token: str, keys: Mapping[str, IssuerKey], provider: Provider, *, now_s: int) -> Claims:
-    """Raises IdTokenInvalid, and of these IssuerKeyUnknown if its key is not among `keys`.
+    """Raises IdTokenInvalid, and of these IssuerKeyUnknown if its key is not among `keys`, as far as can be told.
 
     The nonce is there, and is the caller's to check.
     """
     presented = read(token)
-    key = keys.get(presented.kid)
+    key = key_for(presented.kid, keys)
     if key is None:
         raise IssuerKeyUnknown
     if presented.algorithm not in key.algorithms:
         raise IdTokenInvalid("The ID token names a key of another algorithm.")
     try:
         claims = _claims.decode(_jws.decode(token, key.public, algorithms=[presented.algorithm]))
+    except jwt.InvalidSignatureError:
+        # One that names no key may be of a newer one.
+        raise IssuerKeyUnknown if presented.kid is None else IdTokenInvalid("The ID token was altered.") from None
     except (jwt.PyJWTError, DecodeError, UnicodeError, RecursionError, OverflowError):
         raise IdTokenInvalid("The ID token was altered, or lacks what we need of it.") from None
     _check_times(claims, now_s)
@@ -171,6 +174,13 @@ def verify(token: str, keys: Mapping[str, IssuerKey], provider: Provider, *, now
         hosted_domain=claims.hd,
         name=claims.name,
     )
+
+
+def key_for(kid: str | None, keys: Mapping[str, IssuerKey]) -> IssuerKey | None:
+    """OpenID Connect Core 1.0 section 10.1: only where there are several keys has the token to name its own."""
+    if kid is not None:
+        return keys.get(kid)
+    return next(iter(keys.values())) if len(keys) == 1 else None
 
 
 def read_keys(document: bytes) -> dict[str, IssuerKey]:

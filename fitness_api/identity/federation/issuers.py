@@ -17,6 +17,7 @@ from fitness_api.identity.federation import id_tokens
 from fitness_api.identity.federation.fetcher import Fetcher, FetchFailed
 from fitness_api.identity.federation.id_tokens import Claims, IssuerKey
 from fitness_api.identity.federation.providers import Provider, is_allowed
+from fitness_api.identity.federation.relying_party import Endpoints
 from fitness_api.identity.key_ring import wall_clock_ms
 
 FRESH_MS: Final = 600_000  # how long a withdrawn key may still hold while the issuer answers
@@ -26,16 +27,6 @@ COOL_DOWN_MS: Final = 30_000
 RETRY_MS: Final = 5_000
 
 _log = logging.getLogger("fitness_api.identity.federation")
-
-
-class Endpoints(Struct, frozen=True, kw_only=True):
-    """OpenID Connect Discovery 1.0 section 3."""
-
-    issuer: str
-    authorization_endpoint: str
-    token_endpoint: str
-    jwks_uri: str
-    token_endpoint_auth_methods_supported: tuple[str, ...] = ("client_secret_basic",)
 
 
 class _Known(Struct):
@@ -77,8 +68,8 @@ class Issuer:
             raise IssuerUnavailable(self.provider.name)
         return self._known.endpoints
 
-    async def _keys_for(self, kid: str) -> Mapping[str, IssuerKey]:
-        known = kid in self._known.keys and not self._is_too_old()
+    async def _keys_for(self, kid: str | None) -> Mapping[str, IssuerKey]:
+        known = id_tokens.key_for(kid, self._known.keys) is not None and not self._is_too_old()
         # Whose key is there need not wait for somebody else's fetch.
         if not self._is_younger_than(FRESH_MS) and not (known and self._fetching.locked()):
             await self._fetch_if_older_than(FRESH_MS)

@@ -195,11 +195,6 @@ class SignIns:
                 return True
         raise StoreUnavailable("The account is being changed elsewhere.")
 
-    async def has_other_way_in(self, user_id: str) -> bool:
-        """Whether the account can be logged in to without a passkey."""
-        holder = await self._store.holder(user_id)
-        return holder is not None and (holder.has_password or bool(holder.identities))
-
     async def _redeemed(self, id_token: str) -> tuple[Provider, Claims]:
         """Check the token, then spend its nonce: a token that does not hold spends none."""
         said = id_tokens.read(id_token).issuer

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
+from urllib.parse import parse_qsl
 
 import jwt
 import msgspec
@@ -89,10 +90,16 @@ class Issuing:
     answers: dict[str, Response] = field(default_factory=dict)
     asked: dict[str, int] = field(default_factory=dict)
     held: asyncio.Event | None = None
+    forms: list[tuple[dict[str, str], str]] = field(default_factory=list)  # what came to /token, with its Authorization
 
     @property
     def fetches(self) -> int:
         return self.asked.get("/jwks", 0)
+
+    async def token(self, request: Request[Any]) -> Response:
+        form = dict(parse_qsl((await request.body()).decode(), keep_blank_values=True))
+        self.forms.append((form, request.headers.get("authorization", "")))
+        return self.answers.get("/token") or json({"error": "invalid_grant"}, status=400)
 
     async def serve(self, request: Request[Any]) -> Response:
         path = request.url.path
@@ -121,7 +128,11 @@ def json(value: Any, status: int = 200) -> Response:
 async def issuing() -> AsyncIterator[Issuing]:
     issuer = Issuing()
     app = Starlette(
-        routes=[Route("/jwks", issuer.serve), Route("/.well-known/openid-configuration", issuer.serve)],
+        routes=[
+            Route("/token", issuer.token, methods=["POST"]),
+            Route("/jwks", issuer.serve),
+            Route("/.well-known/openid-configuration", issuer.serve),
+        ],
     )
     async with gateway(app) as server:
         issuer.url = server.url

@@ -204,14 +204,26 @@ def test_a_key_in_the_token_is_not_the_issuers() -> None:
 
 
 def test_a_kid_is_asked_for_and_only_looked_up() -> None:
-    with pytest.raises(IdTokenInvalid):
+    with pytest.raises(IssuerKeyUnknown):
         verify(signed(honest(), kid=None))
     for kid in ("../../dev/null", "' OR 1=1", "rsa-2", "", "x" * 5000):
         with pytest.raises(IssuerKeyUnknown):
             verify(signed(honest(), kid=kid))
-    for kind in (["rsa-1"], 1, None):
+    for kind in (["rsa-1"], 1, False):
         with pytest.raises(IdTokenInvalid):
             verify(unsigned({"alg": "RS256", "kid": kind, "typ": "JWT"}, honest(), "AAAA"))
+
+
+def test_where_there_is_one_key_a_token_need_not_name_it() -> None:
+    alone = {"rsa-1": KEYS["rsa-1"]}
+    unnamed = signed(honest(), kid=None)
+    assert id_tokens.verify(unnamed, alone, PROVIDER, now_s=NOW_S).subject == "subject-1"
+    with pytest.raises(IssuerKeyUnknown):
+        id_tokens.verify(unnamed, {"ec-1": KEYS["rsa-1"], "rsa-1": KEYS["rsa-1"]}, PROVIDER, now_s=NOW_S)
+    with pytest.raises(IssuerKeyUnknown):
+        id_tokens.verify(signed(honest(), kid=None, key=rsa_key("new")), alone, PROVIDER, now_s=NOW_S)
+    with pytest.raises(IdTokenInvalid):
+        id_tokens.verify(unnamed, {"ec-1": KEYS["ec-1"]}, PROVIDER, now_s=NOW_S)
 
 
 @pytest.mark.parametrize("kind", ["at+jwt", "logout+jwt", "secevent+jwt", "JWE"])

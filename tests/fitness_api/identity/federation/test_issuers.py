@@ -89,6 +89,22 @@ async def test_a_flood_of_unknown_keys_asks_once_in_half_a_minute(
         clock.advance(s=COOL_DOWN_MS / 1000)
 
 
+async def test_a_lone_key_that_is_not_named_is_renewed_too(issuer: Issuer, served: Issuing, clock: Clock) -> None:
+    def unnamed(key: str) -> str:
+        return signed(claims_of(served.url, now_s=clock.now_ms // 1000), kid=None, key=rsa_key(key))
+
+    served.keys = [jwk("1", rsa_key("old"))]
+    await issuer.verify(unnamed("old"))
+    served.keys = [jwk("2", rsa_key("new"))]
+    for _ in range(10):
+        with pytest.raises(IssuerKeyUnknown):
+            await issuer.verify(unnamed("new"))
+    assert served.fetches == 1
+    clock.advance(s=COOL_DOWN_MS / 1000)
+    assert (await issuer.verify(unnamed("new"))).subject == "subject-1"
+    assert served.fetches == 2
+
+
 async def test_an_outage_of_an_hour_and_more_is_not_noticed(issuer: Issuer, served: Issuing, clock: Clock) -> None:
     await issuer.verify(token(served, clock))
     served.answers["/jwks"] = json({}, status=500)

@@ -233,7 +233,7 @@ async def test_an_erased_account_is_none_and_frees_its_identities(
     user_id, mine = await registered(store), identity()
     await identities.link(user_id, mine)
     before = await held(identities, user_id)
-    erasures = MongoErasureStore(database)
+    erasures = MongoErasureStore(database, address_key=bytes(32))
     await erasures.bury(user_id, now_ms=NOW_MS)
     assert await identities.owner(mine.key) is None
     assert await identities.holder(user_id) is None
@@ -242,7 +242,7 @@ async def test_an_erased_account_is_none_and_frees_its_identities(
     assert await identities.void(before) is None
     assert not await identities.give(before, mine)
     assert not await identities.link(user_id, identity("late"))
-    await erasures.free_addresses(user_id)
+    await erasures.end_logins(user_id)
     assert await database["identities"].count_documents({}) == 0
     assert await identities.make(account(), address="ada@example.org", identity=mine)
 
