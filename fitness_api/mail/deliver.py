@@ -31,10 +31,11 @@ POLL_EVERY_S: Final = 5.0
 # What is being sent when a gateway stops mostly ends within it; the gateway itself has 20 s.
 STOP_WITHIN_S: Final = 5.0
 
-# 30 s, doubled each time up to an hour: a restart of the mail server is not noticed, and 30 tries take a day.
+# 30 s, doubled each time up to a quarter of an hour: a restart of the mail server is not noticed, and who waits for a link does not
+# wait much longer than the outage. 100 tries take a day.
 FIRST_PAUSE_MS: Final = 30_000
-LONGEST_PAUSE_MS: Final = 3_600_000
-MAX_TRIES: Final = 30
+LONGEST_PAUSE_MS: Final = 900_000
+MAX_TRIES: Final = 100
 
 _log = logging.getLogger("fitness_api.mail")
 
