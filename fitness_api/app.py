@@ -224,12 +224,15 @@ async def _handle(operation: Operation, request: Request[Resources], principal: 
     limits = request.state["limits"]
     if principal is None:
         await limits.require("idempotency")
+        # A client of the token endpoint may show who it is in this header alone, and send the body that any other sends.
+        whose = " ".join([limits.client_block, *request.headers.getlist("authorization")])
     else:
         await limits.require("idempotency:account", principal.user_id)
+        whose = f"{principal.user_id} {principal.client_id}"
     return await request.state["idempotency"].serve(
         request,
         handler,
-        whose=limits.client_block if principal is None else principal.user_id,
+        whose=whose,
         reads_body=operation.body is not None,
         is_repeatable=operation.is_repeatable,
     )

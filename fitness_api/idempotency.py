@@ -1,9 +1,9 @@
 """`Idempotency-Key`: a POST that is sent again is not done again, and gets the answer that it had.
 
-A key belongs to an account, or where nobody is logged in to the client's address block, and to an operation on a path. What was
-answered with success is kept for KEPT_MS and given again byte for byte. What was refused was not done, so that the same may be sent
-again under its key; another body never may. An operation that may be repeated as it is (`Operation.is_repeatable`) is only held
-to its body.
+A key belongs to an account and the app that asks, or where nobody is logged in to the client's address block and what it
+authenticates by, and to an operation on a path. What was answered with success is kept for KEPT_MS and given again byte for byte.
+What was refused was not done, so that the same may be sent again under its key; another body never may. An operation that may be
+repeated as it is (`Operation.is_repeatable`) is only held to its body.
 
 Source: draft-ietf-httpapi-idempotency-key-header.
 """

@@ -10,6 +10,7 @@ import httpx
 import msgspec
 import pytest
 from msgspec import Struct
+from pymongo.asynchronous.database import AsyncDatabase
 from redis.asyncio import Redis
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,9 +19,11 @@ from fitness_api import app, bodies
 from fitness_api.embedded.data_directory import free_port
 from fitness_api.errors import IdempotencyKeyInvalid, NotFound
 from fitness_api.idempotency import MAX_ANSWER_BYTES, MAX_KEY, key_of
+from fitness_api.identity.authorization.clients import CLIENT_CREDENTIALS
 from fitness_api.operation import Media, Operation
 from fitness_api.settings import Settings
 from tests.fitness_api.client import CREDENTIALS, bearer, device_of, installation, registered
+from tests.fitness_api.oauth import basic, client
 from tests.fitness_api.serving import serving
 
 
@@ -289,3 +292,17 @@ async def test_keys_are_refused_in_answers_too(api: httpx.AsyncClient, kitchen: 
         refused = await api.post("/v1/dishes", json={"what": "soup"}, headers=headers)
         assert (refused.status_code, refused.json()["code"]) == (400, "idempotency_key_invalid")
     assert kitchen.done == []
+
+
+async def test_an_answer_to_one_client_is_given_to_no_other(
+    api: httpx.AsyncClient, database: AsyncDatabase[dict[str, Any]]
+) -> None:
+    """A client that proves itself in a header sends the body that any other sends: from one network, under one key."""
+    service = await client(database, confidential=True, grant_types=(CLIENT_CREDENTIALS,), scopes=("analytics:read",))
+    form, headers = {"grant_type": CLIENT_CREDENTIALS}, key()
+    first = await api.post("/v1/oauth/token", data=form, headers={**headers, **basic(service)})
+    again = await api.post("/v1/oauth/token", data=form, headers={**headers, **basic(service)})
+    assert (first.status_code, again.json()) == (200, first.json())
+    for other in ({}, basic(service, "x" * 43)):
+        refused = await api.post("/v1/oauth/token", data=form, headers={**headers, **other})
+        assert refused.status_code in {400, 401}, refused.text
