@@ -20,6 +20,7 @@ from fitness_api.settings import Settings, SettingsInvalid
 from tests.fitness_api.client import CREDENTIALS, Json, bearer, registered
 from tests.fitness_api.serving import serving
 from tests.fitness_api.smtp import Inbox, inbox, link_of
+from tests.fitness_api.test_routes_factors import with_passkey
 
 ADA = CREDENTIALS["email"]
 
@@ -71,6 +72,41 @@ async def test_a_forgotten_password_is_chosen_anew(api: httpx.AsyncClient, mailb
     refused(await post(api, "login", CREDENTIALS), 401, "invalid_credentials")
     assert (await post(api, "login", {**CREDENTIALS, "password": "another horse"})).status_code == 200
     assert await mailbox.to(ADA, "Your password was reset")
+
+
+async def reset(api: httpx.AsyncClient, mailbox: Inbox, password: str = "another horse") -> None:
+    assert (await post(api, "password/forgot", {"email": ADA})).status_code == 202
+    token = token_of(link_of(await mailbox.to(ADA, "Choose a new password")))
+    assert (await post(api, "password/reset", {"token": token, "password": password})).status_code == 204
+
+
+async def test_a_reset_leaves_the_second_factor_of_an_account_whose_address_was_proved(
+    api: httpx.AsyncClient, mailbox: Inbox
+) -> None:
+    pair = await registered(api)
+    link = link_of(await mailbox.to(ADA, "Confirm your address"))
+    assert (await post(api, "email/verify", {"token": token_of(link)})).status_code == 204
+    phone, _ = await with_passkey(api, pair)
+    await reset(api, mailbox)
+    login = await post(api, "login", {**CREDENTIALS, "password": "another horse"})
+    refused(login, 401, "mfa_required")
+    token = {"mfa_token": login.json()["mfa_token"]}
+    options = (await post(api, "mfa/options", token)).json()
+    assert (await post(api, "mfa", {**token, "passkey": phone.get(options)})).status_code == 200
+
+
+async def test_a_passkey_that_was_there_before_the_address_was_proved_opens_nothing(
+    api: httpx.AsyncClient, mailbox: Inbox
+) -> None:
+    """Whoever registers another's address and waits for its owner is put out with all that he brought."""
+    phone, added = await with_passkey(api, await registered(api))
+    await reset(api, mailbox)
+    options = (await api.post("/v1/auth/passkeys/login/options")).json()
+    refused(await post(api, "passkeys/login", {"credential": phone.get(options)}), 401, "passkey_refused")
+    login = await post(api, "login", {**CREDENTIALS, "password": "another horse"})
+    assert login.status_code == 200
+    left = await api.get("/v1/auth/recovery-codes", headers=bearer(login.json()))
+    assert (left.json()["left"], len(added["recovery_codes"])) == (0, 10)
 
 
 async def test_a_password_is_changed_and_an_address_too(api: httpx.AsyncClient, mailbox: Inbox) -> None:
