@@ -173,11 +173,6 @@ class Enrolment:
         await self._changed(caller, "passkey_removed", passkey=name)
         return True
 
-    async def forget_all(self, user_id: str) -> None:
-        """Remove every second factor and passkey: the account has become another person's."""
-        await self._store.change(user_id, lambda held: (SecondFactors(user_id=user_id, version=held.version), None))
-        await self._artefacts.cancel(user_id, CANCELLED)
-
     def _draw_codes(self, user_id: str) -> tuple[tuple[str, ...], tuple[bytes, ...]]:
         """Return ten codes and what is kept of them."""
         codes = tuple(

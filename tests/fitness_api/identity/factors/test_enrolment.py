@@ -124,14 +124,3 @@ async def test_the_last_way_in_stays(ada: Person, database: AsyncDatabase[dict[s
 async def test_recovery_codes_are_for_a_second_factor(ada: Person) -> None:
     with pytest.raises(NoSecondFactor):
         await ada.enrolment.renew_codes(ada.caller)
-
-
-async def test_an_account_that_became_anothers_has_no_factors(ada: Person) -> None:
-    await ada.use_app()
-    phone = await ada.use_passkey()
-    token = await ada.mfa_token()
-    await ada.enrolment.forget_all(ada.user_id)
-    assert await ada.proofs.ways(ada.user_id) == ()
-    assert phone.credential_id not in {one.credential_id for one in (await ada.enrolment.held(ada.user_id)).passkeys}
-    with pytest.raises(GrantInvalid):
-        await ada.completion.ways(token)
