@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Sequence
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -144,6 +145,16 @@ async def test_a_challenge_is_for_its_purpose_and_account_and_five_minutes(ada: 
     ada.clock.advance(s=300)
     with pytest.raises(PasskeyRefused):
         await ada.completion.passkey_login(late, origin=HERE)
+
+
+async def test_a_passkey_that_names_another_account_completes_nothing(ada: Person, bob: Person) -> None:
+    phone = await ada.use_passkey()
+    token = await ada.mfa_token()
+    phone.user_handle = UUID(bob.user_id).bytes
+    with pytest.raises(PasskeyRefused):
+        await ada.completion.complete(token, await ada.shown(phone, token), origin=HERE)
+    phone.user_handle = None  # Not every authenticator tells it where it was asked for by id.
+    assert await ada.completion.complete(token, await ada.shown(phone, token), origin=HERE)
 
 
 async def test_another_accounts_passkey_opens_nothing(ada: Person, bob: Person) -> None:
