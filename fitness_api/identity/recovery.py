@@ -166,7 +166,7 @@ class Recovery:
         address = Linked.read(used).address
         if not account.email_verified:
             await self._on_first_proof(account.user_id)
-        if not await self._store.set_password_hash(account.user_id, password_hash, proven=address):
+        if not await self._store.reset_password_hash(account.user_id, password_hash, proven=address):
             raise LinkInvalid
         await self._end_all(account.user_id)
         if not account.email_verified:
@@ -191,8 +191,9 @@ class Recovery:
         ):
             raise InvalidCredentials
         require_strong(new, email=account.email, display_name=account.display_name)
-        if not await self._store.set_password_hash(user_id, await self._passwords.hash(new)):
-            raise AccountDeleted(user_id)
+        renewed = await self._passwords.hash(new)
+        if not await self._store.change_password_hash(user_id, before=password_hash, after=renewed):
+            raise InvalidCredentials  # It was another meanwhile, which is what ends this one's session.
         await self.cancel_pending(user_id)
         await self._sessions.revoke_all(user_id, but=session_id)
         await self._audit.record(user_id, "password_changed", origin=origin, session_id=session_id)

@@ -29,11 +29,15 @@ class RecoveryStore(Protocol):
     - Every method raises StoreUnavailable when the database does not answer; all of them may then be called again.
     """
 
-    async def set_password_hash(self, user_id: str, password_hash: str, *, proven: str | None = None) -> bool:
-        """Store the hash. `proven`: an address whose mailbox asked for it; only while it is the account's, and verifies it.
+    async def reset_password_hash(self, user_id: str, password_hash: str, *, proven: str) -> bool:
+        """Store the hash, and verify the address whose mailbox asked for it, `proven`.
 
         False: the account is no more, or has another address by now.
         """
+        ...
+
+    async def change_password_hash(self, user_id: str, *, before: str | None, after: str) -> bool:
+        """False: the hash is no more `before`."""
         ...
 
     async def verify(self, user_id: str, address: str) -> bool:

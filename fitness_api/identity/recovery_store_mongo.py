@@ -28,11 +28,8 @@ class MongoRecoveryStore:
         self._accounts: AsyncCollection[Document] = database["accounts"]
         self._emails: AsyncCollection[Document] = database["emails"]
 
-    async def set_password_hash(self, user_id: str, password_hash: str, *, proven: str | None = None) -> bool:
+    async def reset_password_hash(self, user_id: str, password_hash: str, *, proven: str) -> bool:
         with translated():
-            if proven is None:
-                done = await self._accounts.update_one(_living(user_id), {"$set": {"password_hash": password_hash}})
-                return done.matched_count == 1
             # The account's row says the address as it was typed; who moves it meanwhile changes that.
             while (typed := await self._typed(user_id, proven)) is not None:
                 changes = {"password_hash": password_hash, "email_verified": True}
@@ -42,6 +39,15 @@ class MongoRecoveryStore:
                 if done.matched_count:
                     return True
         return False
+
+    async def change_password_hash(self, user_id: str, *, before: str | None, after: str) -> bool:
+        with translated():
+            # The version tells who takes the account over that it got a password meanwhile.
+            done = await self._accounts.update_one(
+                {**_living(user_id), "password_hash": before},
+                {"$set": {"password_hash": after}, "$inc": {"version": 1}},
+            )
+        return done.matched_count == 1
 
     async def verify(self, user_id: str, address: str) -> bool:
         with translated():

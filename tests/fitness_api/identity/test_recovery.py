@@ -360,6 +360,28 @@ async def test_a_password_is_changed_by_who_knows_it(service: Service) -> None:
     await service.sessions.login(email=ADA, password=NEW)
 
 
+async def test_a_change_that_a_reset_overtakes_is_none(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever holds a session and the old password is not to have the last word."""
+    principal = await service.authenticate(await service.register())
+    token = await reset_link(service)
+    change = service.recovery_store.change_password_hash
+
+    async def overtaken(user_id: str, *, before: str | None, after: str) -> bool:
+        await service.recovery.reset(token, NEW, origin=SAFARI)
+        return await change(user_id, before=before, after=after)
+
+    monkeypatch.setattr(service.recovery_store, "change_password_hash", overtaken)
+    with pytest.raises(InvalidCredentials):
+        await service.recovery.change_password(
+            principal.user_id,
+            session_id=principal.session_id,
+            current=PASSWORD,
+            new="a thief's horse",
+            origin=FIREFOX,
+        )
+    await service.sessions.login(email=ADA, password=NEW)
+
+
 # --------------------------------------------------------------------------------------------------------------- address
 
 

@@ -39,15 +39,28 @@ def change(email: str = "Ada@new.example", *, change_id: str = "c1", expires_at_
     return EmailChange(change_id=change_id, email=email, address=normalised_address(email), expires_at_ms=expires_at_ms)
 
 
-async def test_a_password_is_set_and_what_proved_an_address_verifies_it(
+async def test_a_password_is_changed_by_who_knew_it_and_no_more(
     store: MongoStore, recovery: MongoRecoveryStore
 ) -> None:
     ada = await account(store)
-    assert await recovery.set_password_hash(ada, "new")
-    assert await hash_of(store) == "new"
-    assert not await recovery.set_password_hash(ada, "newer", proven="other@example.org")
     before = await store.account(ada)
-    assert await recovery.set_password_hash(ada, "newest", proven="ada@example.org")
+    changed = await asyncio.gather(
+        *(recovery.change_password_hash(ada, before="old", after=f"new {number}") for number in range(5))
+    )
+    assert changed.count(True) == 1
+    assert await hash_of(store) == f"new {changed.index(True)}"
+    assert not await recovery.change_password_hash(ada, before=None, after="newer")
+    after = await store.account(ada)
+    assert before is not None
+    assert after is not None
+    assert after.version == before.version + 1
+
+
+async def test_a_reset_verifies_the_address_that_asked_for_it(store: MongoStore, recovery: MongoRecoveryStore) -> None:
+    ada = await account(store)
+    assert not await recovery.reset_password_hash(ada, "newer", proven="other@example.org")
+    before = await store.account(ada)
+    assert await recovery.reset_password_hash(ada, "newest", proven="ada@example.org")
     after = await store.account(ada)
     assert before is not None
     assert after is not None
@@ -147,8 +160,9 @@ async def test_of_an_account_that_is_erased_or_unknown_nothing_is_changed(
     await MongoErasureStore(database, address_key=b"k" * 32).bury(ada, now_ms=NOW_MS)
     before = [row async for row in database["accounts"].find({})]
     for user_id in (ada, str(uuid4())):
-        assert not await recovery.set_password_hash(user_id, "new")
-        assert not await recovery.set_password_hash(user_id, "new", proven="ada@example.org")
+        for before_it in (None, "old"):
+            assert not await recovery.change_password_hash(user_id, before=before_it, after="new")
+        assert not await recovery.reset_password_hash(user_id, "new", proven="ada@example.org")
         assert not await recovery.verify(user_id, "ada@example.org")
         assert not await recovery.begin_change(user_id, change())
         assert await recovery.move(user_id, change(), verified=False) is None
@@ -158,8 +172,8 @@ async def test_of_an_account_that_is_erased_or_unknown_nothing_is_changed(
 
 async def test_a_database_that_does_not_answer_in_time_is_unavailable(recovery: MongoRecoveryStore) -> None:
     asked = (
-        lambda: recovery.set_password_hash("u", "h"),
-        lambda: recovery.set_password_hash("u", "h", proven="a@b.example"),
+        lambda: recovery.change_password_hash("u", before=None, after="h"),
+        lambda: recovery.reset_password_hash("u", "h", proven="a@b.example"),
         lambda: recovery.verify("u", "a@b.example"),
         lambda: recovery.begin_change("u", change()),
         lambda: recovery.pending_change("u", now_ms=0),
