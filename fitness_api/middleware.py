@@ -9,9 +9,8 @@ import re
 import sys
 import time
 from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 from msgspec import json
@@ -40,8 +39,7 @@ _TRACEPARENT: Final = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class RequestIdentity:
+class RequestIdentity(NamedTuple):
     request_id: str
     trace_id: str | None
 
@@ -83,16 +81,18 @@ class RequestIds:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        sent = Headers(scope=scope)
-        own = sent.get("x-request-id", "")
+        sent = dict(reversed(scope["headers"]))  # of several with one name the first
+        own = sent.get(b"x-request-id", b"").decode("latin-1")
         request_id = own if _SANE_ID.fullmatch(own) else str(uuid4())
         scope["request_id"] = request_id
-        token = CURRENT.set(RequestIdentity(request_id, trace_id(sent.get("traceparent", ""))))
+        trace = trace_id(sent[b"traceparent"].decode("latin-1")) if b"traceparent" in sent else None
+        token = CURRENT.set(RequestIdentity(request_id, trace))
+        header = (b"x-request-id", request_id.encode("latin-1"))
 
         async def send_with_id(message: Message) -> None:
             if message["type"] in {"http.response.start", "websocket.accept", "websocket.http.response.start"}:
-                message.setdefault("headers", [])
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+                headers = message.get("headers", ())
+                message["headers"] = [*(one for one in headers if one[0] != b"x-request-id"), header]
             await send(message)
 
         try:

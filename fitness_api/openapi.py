@@ -148,7 +148,11 @@ def _security_schemes(operations: Iterable[Operation], scopes: Sequence[str]) ->
             "type": "http",
             "scheme": "bearer",
             "bearerFormat": "JWT",
-            "description": f"An RFC 9068 access token in the Authorization header. Scopes:{lines}",
+            "description": (
+                "An RFC 9068 access token in the Authorization header. One that is bound to a key (RFC 9449) is sent as "
+                "Authorization: DPoP, with a proof in the DPoP header; a proof that does not hold is answered by "
+                f"`invalid_dpop_proof` or `use_dpop_nonce`. Scopes:{lines}"
+            ),
         }
     }
     served = {operation.path for operation in operations}

@@ -113,6 +113,11 @@ async def test_what_is_asked_anew_is_of_now(process: Callable[[], Process]) -> N
     here, there = process(), process()
     pair = await registered(here)
     principal = await there.authenticate(bearer(pair))
+    with pymongo.timeout(1e-6):
+        assert await there.authenticate(bearer(pair))
+        with pytest.raises(StoreUnavailable):
+            await there.authenticate(bearer(pair), anew=True)
+    assert await there.authenticate(bearer(pair), anew=True)
     await here.revoke(principal.user_id, principal.session_id)
     with pytest.raises(NotAuthenticated):
         await there.authenticate(bearer(pair), anew=True)
