@@ -19,6 +19,7 @@ from fitness_api.identity.erasure_store import ErasureStore
 from fitness_api.identity.errors import StoreUnavailable
 from fitness_api.identity.key_ring import wall_clock_ms
 from fitness_api.leases import Leases
+from fitness_api.statistics.fact_store import FactStore
 from fitness_api.workouts.import_store import ImportStore
 from sync import errors as sync
 from sync.store import Store
@@ -39,6 +40,7 @@ class Stores(NamedTuple):
     sync: Store
     tracks: TrackStore
     imports: ImportStore
+    facts: FactStore
 
 
 async def account(stores: Stores, user_id: str, *, now_ms: int) -> None:
@@ -50,6 +52,7 @@ async def account(stores: Stores, user_id: str, *, now_ms: int) -> None:
     await stores.sync.erase(user_id, now_ms=now_ms)
     await stores.tracks.erase(user_id)
     await stores.imports.erase(user_id)
+    await stores.facts.erase(user_id)
     await stores.identity.remove_rest(user_id)
     is_last = now_ms - gravestone.erased_at_ms >= GRACE_MS
     await stores.identity.advance(gravestone, None if is_last else "swept")

@@ -28,6 +28,7 @@ from fitness_api.identity.authorization import device_store_mongo as device_stor
 from fitness_api.identity.factors import store_mongo as factor_store
 from fitness_api.identity.federation import store_mongo as identities_store
 from fitness_api.mail import outbox_mongo as outbox
+from fitness_api.statistics import fact_store_mongo as fact_store
 from fitness_api.workouts import import_store_mongo as import_store
 from sync import store_mongo as sync_store
 from sync import track_store_mongo as track_store
@@ -48,6 +49,7 @@ ADAPTERS: tuple[ModuleType, ...] = (
     leases,
     sync_store,
     track_store,
+    fact_store,
 )
 
 # What makes an index another index. Everything else that listIndexes tells (v, ns, weights) is the server's own.

@@ -68,6 +68,8 @@ from fitness_api.pages import browser
 from fitness_api.profiles import Profiles
 from fitness_api.redis_guarded import GuardedRedis
 from fitness_api.settings import PREFIX, Settings, SettingsInvalid
+from fitness_api.statistics.fact_store_mongo import MongoFactStore
+from fitness_api.statistics.follow import FactSources
 from fitness_api.workouts.decoder import Decoder
 from fitness_api.workouts.import_store_mongo import MongoImportStore
 from fitness_api.workouts.imports import Importer
@@ -98,6 +100,8 @@ class Resources(TypedDict):
     sync_store: Store
     sync_log: Log
     listing: Listing
+    statistics: FactSources
+    guarded_redis: GuardedRedis
     sync_repairs: asyncio.Semaphore
     pacing: Pacing
     cursor_key: bytes
@@ -151,7 +155,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     master_key = b64decode(settings.master_key)
     redis = Redis.from_url(settings.redis_url, socket_timeout=5, socket_connect_timeout=5)
     hints = RedisHints(settings.redis_url)
-    tracks, imports = MongoTrackStore(database), MongoImportStore(database)
+    tracks, imports, facts = MongoTrackStore(database), MongoImportStore(database), MongoFactStore(database)
     sync_store = TidyingStore(MongoStore(database), hints.announce, tracks)
     accounts = MongoAccounts(database)
     passwords = Passwords(hashers=settings.password_hashers)
@@ -240,6 +244,8 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             "sync_store": sync_store,
             "sync_log": log,
             "listing": listing,
+            "statistics": FactSources(sync_store, tracks, facts),
+            "guarded_redis": guarded_redis,
             "sync_repairs": asyncio.Semaphore(REPAIRS),
             "pacing": Pacing(),
             "cursor_key": cursor.derive_key(master_key),
@@ -267,7 +273,11 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             "track_reads": asyncio.Semaphore(TRACK_READS),
             "importer": importer,
             "erased": Stores(
-                MongoErasureStore(database, address_key=gravestones.derive_key(master_key)), sync_store, tracks, imports
+                MongoErasureStore(database, address_key=gravestones.derive_key(master_key)),
+                sync_store,
+                tracks,
+                imports,
+                facts,
             ),
             "exports": Exports(Sources(MongoRows(database), sync_store, log, tracks, imports), leases),
             "leases": leases,

@@ -131,9 +131,9 @@ async def me(request: Request[Resources], principal: Principal) -> Response:
 async def change_me(request: Request[Resources], principal: Principal) -> Response:
     body = await bodies.read(request, ProfileChange)
     changes = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not UNSET}
-    now_year = datetime.fromtimestamp(time.time(), UTC).year
+    today = datetime.fromtimestamp(time.time(), UTC).date()
     account = await request.state["accounts"].update_account(
-        principal.user_id, lambda account: accounts.changed(account, changes, now_year=now_year)
+        principal.user_id, lambda account: accounts.changed(account, changes, today=today)
     )
     request.state["profiles"].changed(principal.user_id)
     if account is None:

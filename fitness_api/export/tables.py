@@ -43,6 +43,7 @@ TABLES: Final[tuple[Table, ...]] = (
             "sex",
             "birth_year",
             "granted_scopes",
+            "heart_rates",
             "email_change",
             "identities.identity_id",
             "identities.issuer",
@@ -140,6 +141,18 @@ TABLES: Final[tuple[Table, ...]] = (
             "_id": "It is what a link or a code is known by, which is worth something until it expires.",
             "content": "What a link or a code is for; it is gone when it expires.",
             "note": "What a link or a code was redeemed for; it is gone when it expires.",
+        },
+    ),
+    Table(
+        "workout_facts",
+        "account/statistics.ndjson",
+        ("_id as workout",),
+        {
+            "user_id": _IS_THE_KEY,
+            "facts": "What statistics are reckoned from; it follows from the documents and samples of this export.",
+            "epoch": "How far the facts follow the documents.",
+            "seq": "How far the facts follow the documents.",
+            "version": "How far the facts follow the documents.",
         },
     ),
 )

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from datetime import date
 from functools import cache
 from typing import Any, Final, Literal
 from zoneinfo import available_timezones
@@ -25,6 +26,7 @@ MAX_DISPLAY_NAME: Final = 100
 # Beyond these lies a typing error: the highest pulse measured in adults is some 220, the lowest at rest some 26.
 HR_MAX_BPM: Final = (80, 250)
 HR_REST_BPM: Final = (20, 150)
+MAX_HEART_RATES: Final = 200  # a test a month for fifteen years
 MIN_BIRTH_YEAR: Final = 1900
 MIN_AGE: Final = 0  # how old a user must be is the app's and the country's law, not the shape of the data
 
@@ -38,7 +40,10 @@ Sex = Literal["female", "male", "other"]
 
 
 class Account(Struct, frozen=True, kw_only=True):
-    """`email` is the address as it was typed; mail goes there. `version` counts the changes, `granted_scopes` are beyond a user's."""
+    """`email` is the address as it was typed; mail goes there. `version` counts the changes, `granted_scopes` are beyond a user's.
+
+    heart_rates: (day from which on it holds, maximum, resting), the present one last: earlier workouts keep their zones.
+    """
 
     user_id: str
     email: str
@@ -54,6 +59,7 @@ class Account(Struct, frozen=True, kw_only=True):
     sex: Sex | None = None
     birth_year: int | None = None
     granted_scopes: tuple[str, ...] = ()
+    heart_rates: tuple[tuple[str, int | None, int | None], ...] = ()
 
 
 def tidy(text: str) -> str:
@@ -109,7 +115,7 @@ def normalised_password(password: str) -> str:
     return normal
 
 
-def changed(account: Account, changes: dict[str, Any], *, now_year: int) -> Account:
+def changed(account: Account, changes: dict[str, Any], *, today: date) -> Account:
     """Return the account with these profile fields changed; None clears one.
 
     Raises InvalidBody naming every field that cannot be so.
@@ -117,10 +123,18 @@ def changed(account: Account, changes: dict[str, Any], *, now_year: int) -> Acco
     if (name := changes.get("display_name")) is not None:
         changes = {**changes, "display_name": tidy(name)}
     after = replace(account, **changes)
-    wrong = [Invalid(f"/{field}", detail) for field, detail in _wrong(after, now_year) if field in changes]
+    wrong = [Invalid(f"/{field}", detail) for field, detail in _wrong(after, today.year) if field in changes]
     if wrong:
         raise InvalidBody(*wrong)
-    return after
+    return _with_heart_rates(account, after, today)
+
+
+def _with_heart_rates(before: Account, after: Account, today: date) -> Account:
+    present = (after.hr_max_bpm, after.hr_rest_bpm)
+    if present == (before.hr_max_bpm, before.hr_rest_bpm):
+        return after
+    kept = [entry for entry in before.heart_rates if entry[0] != today.isoformat()]
+    return replace(after, heart_rates=(*kept[-(MAX_HEART_RATES - 1) :], (today.isoformat(), *present)))
 
 
 def _wrong(account: Account, now_year: int) -> list[tuple[str, str]]:

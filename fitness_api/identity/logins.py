@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections.abc import Awaitable, Callable, Collection
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Final
 from uuid import uuid4
 
@@ -90,7 +90,7 @@ class Logins:
         password = accounts.normalised_password(password)
         account = Account(user_id=str(uuid4()), email=accounts.tidy(email), created_at_ms=now_ms)
         if display_name is not None:
-            account = accounts.changed(account, {"display_name": display_name}, now_year=_year(now_ms))
+            account = accounts.changed(account, {"display_name": display_name}, today=_today(now_ms))
         require_strong(password, email=account.email, display_name=account.display_name)
         if await self._store.credentials(address) is not None:
             raise EmailTaken  # before a hash is spent on it; the claim below is what decides
@@ -231,5 +231,5 @@ class Logins:
         return token
 
 
-def _year(now_ms: int) -> int:
-    return datetime.fromtimestamp(now_ms / 1000, UTC).year
+def _today(now_ms: int) -> date:
+    return datetime.fromtimestamp(now_ms / 1000, UTC).date()

@@ -6,9 +6,13 @@ the account is now. So a streak outlasts summer time and travel, and a workout t
 
 from collections.abc import Collection, Iterable
 from datetime import UTC, date, datetime, timedelta
-from zoneinfo import ZoneInfo
+from functools import cache
+from typing import Final
+from zoneinfo import ZoneInfo, available_timezones
 
 from msgspec import Struct
+
+MAX_OFFSET_S: Final = 14 * 3600  # of Kiritimati
 
 
 class Streak(Struct, frozen=True):
@@ -32,6 +36,15 @@ def local_day(started_at_ms: int, *, timezone: str | None, utc_offset_s: int | N
     if timezone is None and utc_offset_s is not None:
         return (instant + timedelta(seconds=utc_offset_s)).date()
     return instant.astimezone(ZoneInfo(timezone or default)).date()
+
+
+def is_zone(name: str) -> bool:
+    return name in _zones()
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
 
 
 def week_of(day: date) -> str:

@@ -22,6 +22,9 @@ from fitness_api.identity.store import DeviceDetails, PushAddress
 from fitness_api.identity.store_mongo import MongoStore as MongoAccounts
 from fitness_api.mail.outbox import Outgoing
 from fitness_api.mail.outbox_mongo import MongoOutbox
+from fitness_api.statistics.fact_store import Followed
+from fitness_api.statistics.fact_store_mongo import MongoFactStore
+from fitness_api.statistics.facts import Facts
 from fitness_api.workouts.import_store import ImportRecord
 from fitness_api.workouts.import_store_mongo import MongoImportStore
 from sync import clock
@@ -144,6 +147,9 @@ async def add_the_rest(database: AsyncDatabase[dict[str, Any]], user_id: str) ->
         mail_id=user_id, kind="k", user_id=user_id, address="a", details={"d": "e"}, created_at_ms=_FAR_MS
     )
     await MongoOutbox(database).put(letter)
+    facts = MongoFactStore(database)
+    await facts.keep(user_id, [Facts(workout_id=new_id(), day="2026-05-01", started_at_ms=1, sport="run")], [])
+    await facts.advance(user_id, Followed(epoch=1, seq=1, version=1))
 
 
 async def traces(database: AsyncDatabase[dict[str, Any]], names: Sequence[str]) -> Found:
@@ -172,6 +178,7 @@ def stores_of(database: AsyncDatabase[dict[str, Any]]) -> Stores:
         MongoStore(database),
         MongoTrackStore(database),
         MongoImportStore(database),
+        MongoFactStore(database),
     )
 
 

@@ -167,7 +167,7 @@ class Fused:
         return step
 
 
-STEPS = 7  # bury, logins, sync, tracks, imports, the rest, the stage
+STEPS = 8  # bury, logins, sync, tracks, imports, facts, the rest, the stage
 
 
 @pytest.mark.parametrize("how", ["again", "resume"])

@@ -1,4 +1,5 @@
 import unicodedata
+from datetime import date, timedelta
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,7 @@ from fitness_api.errors import InvalidBody
 from fitness_api.identity import accounts
 from fitness_api.identity.accounts import Account
 
+TODAY = date(2026, 5, 1)
 ACCOUNT = Account(user_id="u", email="ada@example.org", created_at_ms=0)
 
 
@@ -114,9 +116,9 @@ def test_passwords_are_counted_in_composed_code_points() -> None:
     ],
 )
 def test_a_profile_takes(change: dict[str, object]) -> None:
-    after = accounts.changed(ACCOUNT, change, now_year=2026)
+    after = accounts.changed(ACCOUNT, change, today=TODAY)
     assert {name: getattr(after, name) for name in change} == change
-    cleared = accounts.changed(after, dict.fromkeys(change), now_year=2026)
+    cleared = accounts.changed(after, dict.fromkeys(change), today=TODAY)
     assert cleared == ACCOUNT
 
 
@@ -142,17 +144,28 @@ def test_a_profile_takes(change: dict[str, object]) -> None:
 )
 def test_a_profile_refuses_and_names_each_field(change: dict[str, object], wrong: list[str]) -> None:
     with pytest.raises(InvalidBody) as error:
-        accounts.changed(ACCOUNT, change, now_year=2026)
+        accounts.changed(ACCOUNT, change, today=TODAY)
     assert pointers(error) == wrong
 
 
 def test_a_resting_rate_is_held_against_the_stored_greatest_one() -> None:
-    account = accounts.changed(ACCOUNT, {"hr_max_bpm": 100}, now_year=2026)
+    account = accounts.changed(ACCOUNT, {"hr_max_bpm": 100}, today=TODAY)
     with pytest.raises(InvalidBody) as error:
-        accounts.changed(account, {"hr_rest_bpm": 100}, now_year=2026)
+        accounts.changed(account, {"hr_rest_bpm": 100}, today=TODAY)
     assert pointers(error) == ["/hr_rest_bpm"]
 
 
 def test_names_are_trimmed_and_composed() -> None:
-    after = accounts.changed(ACCOUNT, {"display_name": "  Rene\u0301 "}, now_year=2026)
+    after = accounts.changed(ACCOUNT, {"display_name": "  Rene\u0301 "}, today=TODAY)
     assert after.display_name == unicodedata.normalize("NFC", "René")
+
+
+def test_heart_rates_are_dated_and_the_day_s_last_counts() -> None:
+    account = accounts.changed(ACCOUNT, {"hr_max_bpm": 190}, today=TODAY)
+    account = accounts.changed(account, {"hr_max_bpm": 188, "hr_rest_bpm": 50}, today=TODAY)
+    account = accounts.changed(account, {"display_name": "Ada"}, today=TODAY + timedelta(days=1))
+    account = accounts.changed(account, {"hr_rest_bpm": None}, today=TODAY + timedelta(days=2))
+    assert account.heart_rates == (("2026-05-01", 188, 50), ("2026-05-03", 188, None))
+    for day in range(accounts.MAX_HEART_RATES + 5):
+        account = accounts.changed(account, {"hr_rest_bpm": 40 + day % 2}, today=TODAY + timedelta(days=10 + day))
+    assert len(account.heart_rates) == accounts.MAX_HEART_RATES
