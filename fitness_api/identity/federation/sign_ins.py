@@ -1,6 +1,7 @@
 """Signing in with another issuer's identity, and linking identities to an account."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import date
 from typing import Final
 from uuid import uuid4
 
@@ -243,7 +244,7 @@ class SignIns:
             user_id=str(uuid4()), email=accounts.tidy(claims.email), email_verified=True, created_at_ms=now_ms
         )
         try:
-            return accounts.changed(account, {"display_name": name or claims.name}, now_year=0)
+            return accounts.changed(account, {"display_name": name or claims.name}, today=date.min)
         except InvalidBody:
             return account
 
