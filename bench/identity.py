@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console
 
-from bench import identity_logins, identity_me, identity_tokens
+from bench import identity_logins, identity_me, identity_stuffing, identity_tokens
 
 PARTS: Mapping[str, Callable[..., None]] = {
     "tokens": identity_tokens.run,
     "me": identity_me.run,
     "logins": identity_logins.run,
+    "stuffing": identity_stuffing.run,
 }
 
 

@@ -79,6 +79,8 @@ async def running(*, with_by_hand: bool = False) -> AsyncIterator[Servers]:
             "FITNESS_MONGO_DATABASE": DATABASE,
             "FITNESS_MASTER_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
             "FITNESS_PUBLIC_URL": "http://127.0.0.1",
+            # What says of itself where it comes from is counted as if it did; the rest is not counted.
+            "FITNESS_TRUSTED_PROXIES": "127.0.0.0/8",
             "FITNESS_UNLIMITED_NETWORKS": "127.0.0.0/8",
         }
         gateways, handwritten = [], []
