@@ -89,14 +89,16 @@ async def login(request: Request[Resources]) -> Response:
     body = await bodies.read(request, Login, limit_bytes=LOGIN_LIMIT_BYTES)
     limits = request.state["limits"]
     address = counted_as(body.email)
-    await limits.require("login", address)
-    pair = await request.state["logins"].login(
-        email=body.email,
-        password=body.password,
-        origin=origin_of(request),
-        key_thumbprint=await key_thumbprint_of(request),
-        is_known_device=limits.knows(address),
-    )
+    is_known_device = limits.knows(address)
+    with request.state["logins"].admitted(is_known_device=is_known_device):
+        await limits.require("login", address)
+        pair = await request.state["logins"].login(
+            email=body.email,
+            password=body.password,
+            origin=origin_of(request),
+            key_thumbprint=await key_thumbprint_of(request),
+            is_known_device=is_known_device,
+        )
     return bodies.respond(request, pair, headers=limits.remember(address))
 
 
@@ -182,7 +184,7 @@ OPERATIONS: tuple[Operation, ...] = (
             "use_dpop_nonce",
             "unavailable",
         ),
-        limits=("login",),
+        limits=("login:client",),  # the rest when the account is known, and there is room
     ),
     Operation(
         method="POST",

@@ -51,15 +51,17 @@ async def log_in(request: Request[Resources]) -> Response:
     email = form.get("email", "")[: MAX_EMAIL + 1]  # what is counted is what is tried
     limits = request.state["limits"]
     address = counted_as(email)
-    await limits.require("login", address)
+    is_known_device = limits.knows(address)
     try:
-        pair = await request.state["logins"].login(
-            email=email,
-            password=form.get("password", "")[: MAX_PASSWORD + 1],
-            client_id=PAGES,
-            origin=origin_of(request),
-            is_known_device=limits.knows(address),
-        )
+        with request.state["logins"].admitted(is_known_device=is_known_device):
+            await limits.require("login", address)
+            pair = await request.state["logins"].login(
+                email=email,
+                password=form.get("password", "")[: MAX_PASSWORD + 1],
+                client_id=PAGES,
+                origin=origin_of(request),
+                is_known_device=is_known_device,
+            )
     except InvalidCredentials:
         return _login(request, way_back, email=email, error="The address or the password is wrong.")
     except MfaRequired as required:

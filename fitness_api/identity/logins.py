@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime
 from typing import Final
 from uuid import uuid4
@@ -98,6 +99,10 @@ class Logins:
         await self._store.add_account(account, address=address, password_hash=password_hash)
         await self._audit.record(account.user_id, "registered", origin=origin)
         return await self.admit(account.user_id, methods=(PASSWORD,), origin=origin, key_thumbprint=key_thumbprint)
+
+    def admitted(self, *, is_known_device: bool) -> AbstractContextManager[None]:
+        """Hold a place for a try at a password, from before anything is read for it. Raises PasswordHashersBusy."""
+        return self._passwords.admitted(is_known_device=is_known_device)
 
     async def login(
         self,

@@ -6,8 +6,9 @@ memory, the queue bounds the wait: beyond it callers are turned away at once ins
 
 import asyncio
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Final, TypeVar
 
 from argon2 import PasswordHasher
@@ -49,8 +50,23 @@ class Passwords:
         )
         self._threads = ThreadPoolExecutor(max_workers=hashers, thread_name_prefix="password")
         self._admitted = 0
+        self._under_way = 0
         self._max_admitted = hashers * (1 + MAX_WAITING_PER_HASHER)
         self._max_strangers = hashers * (1 + STRANGERS_WAITING_PER_HASHER)
+
+    @contextmanager
+    def admitted(self, *, is_known_device: bool) -> Iterator[None]:
+        """Hold a place for all that a try takes: what is turned away costs neither a look into a store nor a place in its queue.
+
+        Raises PasswordHashersBusy if as many as may wait are under way, for strangers sooner.
+        """
+        if self._under_way >= self._room(is_known_device):
+            raise PasswordHashersBusy(retry_after_s=RETRY_AFTER_S)
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
 
     async def hash(self, password: str, *, is_known_device: bool = False) -> str:
         """Raises PasswordHashersBusy if too many wait, for strangers sooner."""

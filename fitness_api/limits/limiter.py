@@ -234,7 +234,8 @@ class Limits:
             self.outcomes.append(outcome)
             return
         policies_by = {policy.by: policy for policy in self._limiter.policies(flow)}
-        is_known = "device" in policies_by and self._is_known(typed)
+        spares_known = any(policy.by == "device" for policy in self._limiter.policies(flow.partition(":")[0]))
+        is_known = spares_known and self._is_known(typed)
         for group in _ORDER:
             wanted = [
                 (of, policies_by[by])

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from argon2 import PasswordHasher, extract_parameters
@@ -66,6 +67,18 @@ async def test_a_flood_of_strangers_leaves_room_for_known_devices(one: Passwords
     refused = [one for one in await asyncio.gather(*strangers, return_exceptions=True) if one is not False]
     assert len(refused) == 10 * MAX_WAITING_PER_HASHER - 1 - STRANGERS_WAITING_PER_HASHER
     assert all(isinstance(one, PasswordHashersBusy) for one in refused)
+
+
+async def test_a_place_is_held_from_before_anything_is_read(one: Passwords) -> None:
+    with ExitStack() as strangers:
+        for _ in range(1 + STRANGERS_WAITING_PER_HASHER):
+            strangers.enter_context(one.admitted(is_known_device=False))
+        with pytest.raises(PasswordHashersBusy), one.admitted(is_known_device=False):
+            pass
+        with one.admitted(is_known_device=True):
+            assert not await one.verify(None, "x", is_known_device=True)
+    with one.admitted(is_known_device=False):
+        pass
 
 
 async def test_those_who_leave_the_queue_make_room(one: Passwords) -> None:
