@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fitness_api import (
     erase,
@@ -43,7 +43,7 @@ from fitness_api import (
     routes_workouts,
 )
 from fitness_api.bodies import answer_format
-from fitness_api.errors import InsufficientScope, NotFound
+from fitness_api.errors import InsufficientScope, NotAuthenticated, NotFound
 from fitness_api.idempotency import HEADER
 from fitness_api.identity.access_tokens import Principal
 from fitness_api.identity.errors import AccountDeleted, FirstPartyOnly
@@ -192,6 +192,7 @@ async def _serve(operation: Operation, request: Request[Resources]) -> Response:
             if operation.if_deleted is None:
                 raise
             return await operation.if_deleted(request, deleted.user_id)
+        request = _asked_again_after_its_body(request, principal) if _is_sensitive(operation) else request
         if operation.scope is not None and operation.scope not in principal.scopes:
             raise InsufficientScope(operation.scope)
         if operation.recent_login:
@@ -217,6 +218,22 @@ async def _serve(operation: Operation, request: Request[Resources]) -> Response:
         # So that the client's next proof has one before it is asked for it.
         response.headers[proofs.NONCE_HEADER] = request.state["possession"].nonce()
     return response
+
+
+def _asked_again_after_its_body(request: Request[Resources], principal: Principal) -> Request[Resources]:
+    """A body may be kept back for minutes. Whoever's logins all ended meanwhile, because the account turned out to be another
+    person's or the password was reset, is not to add a passkey by a request that was let in before.
+    """
+    receive, sessions = request.receive, request.state["sessions"]
+
+    async def received() -> Message:
+        message = await receive()
+        is_whole = message["type"] == "http.request" and not message.get("more_body", False)
+        if is_whole and not await sessions.goes_on(principal):
+            raise NotAuthenticated("The session has ended.")
+        return message
+
+    return Request(request.scope, received)
 
 
 async def _handle(operation: Operation, request: Request[Resources], principal: Principal | None) -> Response:

@@ -194,6 +194,10 @@ class Recovery:
         renewed = await self._passwords.hash(new)
         if not await self._store.change_password_hash(user_id, before=password_hash, after=renewed):
             raise InvalidCredentials  # It was another meanwhile, which is what ends this one's session.
+        if await self._sessions.one(user_id, session_id) is None:
+            # What ended it while this was under way, and took the password away perhaps, was to end what it does as well.
+            await self._store.change_password_hash(user_id, before=renewed, after=password_hash)
+            raise InvalidCredentials
         await self.cancel_pending(user_id)
         await self._sessions.revoke_all(user_id, but=session_id)
         await self._audit.record(user_id, "password_changed", origin=origin, session_id=session_id)

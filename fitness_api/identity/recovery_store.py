@@ -36,7 +36,7 @@ class RecoveryStore(Protocol):
         """
         ...
 
-    async def change_password_hash(self, user_id: str, *, before: str | None, after: str) -> bool:
+    async def change_password_hash(self, user_id: str, *, before: str | None, after: str | None) -> bool:
         """False: the hash is no more `before`."""
         ...
 

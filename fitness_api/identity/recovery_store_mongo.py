@@ -40,7 +40,7 @@ class MongoRecoveryStore:
                     return True
         return False
 
-    async def change_password_hash(self, user_id: str, *, before: str | None, after: str) -> bool:
+    async def change_password_hash(self, user_id: str, *, before: str | None, after: str | None) -> bool:
         with translated():
             # The version tells who takes the account over that it got a password meanwhile.
             done = await self._accounts.update_one(

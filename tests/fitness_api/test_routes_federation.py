@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import jwt
+import msgspec
 import pytest
 from msgspec.structs import replace
 from pymongo.asynchronous.database import AsyncDatabase
@@ -174,6 +175,60 @@ async def test_a_takeover_ends_all_that_was_there_and_the_data_stays(
     assert (me["email_verified"], me["sex"]) == (True, "other")
     assert (await api.get("/v1/devices", headers=bearer(victim))).json()["devices"] == []
     assert await database["accounts"].count_documents({}) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/auth/passkeys", {"credential": {}}),
+        ("/v1/auth/totp/confirm", {"code": "000000"}),
+        ("/v1/auth/password/change", {"current": CREDENTIALS["password"], "new": "a wholly other horse"}),
+        ("/v1/auth/email/change", {"email": "attacker@example.org"}),
+        ("/v1/auth/identities", {"id_token": "x"}),
+    ],
+)
+async def test_a_request_whose_body_is_kept_back_outlives_no_takeover(
+    api: httpx.AsyncClient, google: Issuing, database: AsyncDatabase[dict[str, Any]], path: str, body: Json
+) -> None:
+    """The attacker's session held when the request came, and the rest of it comes when the account is the victim's."""
+    attacker = await registered(api)
+    begun, taken = asyncio.Event(), asyncio.Event()
+
+    async def kept_back() -> AsyncIterator[bytes]:
+        yield b" "
+        begun.set()
+        await taken.wait()
+        yield msgspec.json.encode(body)
+
+    headers = {**bearer(attacker), "Content-Type": "application/json"}
+    asking = asyncio.create_task(api.post(path, content=kept_back(), headers=headers))
+    async with asyncio.timeout(20):
+        await begun.wait()
+    victim = await signed_in(api, google)
+    row = await database["accounts"].find_one({})
+    taken.set()
+    answer = await asking
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated"), answer.text
+    assert await database["accounts"].find_one({}) == row
+    assert (await api.get("/v1/me", headers=bearer(victim))).status_code == 200
+
+
+async def test_a_password_that_is_being_changed_meets_a_takeover(
+    api: httpx.AsyncClient, google: Issuing, database: AsyncDatabase[dict[str, Any]]
+) -> None:
+    """While the attacker's new password is hashed, the account becomes the victim's."""
+    for _ in range(3):
+        await database["accounts"].delete_many({})
+        for name in ("emails", "identities"):
+            await database[name].delete_many({})
+        attacker = await registered(api)
+        body = {"current": CREDENTIALS["password"], "new": "a wholly other horse"}
+        changing = asyncio.create_task(api.post("/v1/auth/password/change", json=body, headers=bearer(attacker)))
+        await signed_in(api, google)
+        await changing
+        row = await database["accounts"].find_one({})
+        assert row is not None
+        assert (row["email_verified"], row["password_hash"]) == (True, None)
 
 
 async def test_a_verified_account_is_joined_by_whoever_runs_the_mailbox_only(
