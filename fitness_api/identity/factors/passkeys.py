@@ -38,7 +38,6 @@ MAX_AUTHENTICATOR_DATA_BYTES: Final = 4 * 1024
 _PORTS: Final = {"http": 80, "https": 443}
 
 _HEAD_BYTES: Final = 37  # hash of the rp id, flags, signature count: WebAuthn section 6.1
-_USER_VERIFIED: Final = 1 << 2
 _HAS_CREDENTIAL: Final = 1 << 6
 _HAS_EXTENSIONS: Final = 1 << 7
 _AAGUID_BYTES: Final = 16
@@ -303,7 +302,7 @@ def _require_plain_attestation(raw: bytes) -> None:
 
 def _require_plain_data(data: bytes) -> None:
     """Raises PasskeyRefused unless it is laid out as section 6.1 says."""
-    if not _HEAD_BYTES <= len(data) <= MAX_AUTHENTICATOR_DATA_BYTES or not data[32] & _USER_VERIFIED:
+    if not _HEAD_BYTES <= len(data) <= MAX_AUTHENTICATOR_DATA_BYTES:
         raise PasskeyRefused
     flags, at = data[32], _HEAD_BYTES
     try:
