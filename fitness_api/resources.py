@@ -287,6 +287,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
                 RedisBuckets(guarded_redis),
                 LocalBuckets(),
                 master_key=master_key,
+                shared_by_many=networks(settings.shared_networks),
                 unlimited=networks(settings.unlimited_networks),
             ),
             "idempotency": Idempotency(

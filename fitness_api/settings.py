@@ -66,7 +66,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     master_key: 32 bytes in base64; every other secret (refresh tokens, signing keys at rest, cursors) is derived from
     it, so all processes share it and none is restarted to rotate a signing key.
     app_redirect_uris: where our own apps may be answered when they send a user to our pages, with spaces between.
-    trusted_proxies, unlimited_networks: addresses and CIDR blocks, separated by commas.
+    trusted_proxies, shared_networks, unlimited_networks: addresses and CIDR blocks, separated by commas.
     service_name: what authenticator apps and passkeys call us. passkey_rp_id: the domain that passkeys are bound to, the public
     URL's host if left out. passkey_origins: where else than there they are used, with spaces between.
     """
@@ -92,6 +92,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     oidc_providers: Annotated[tuple[OidcProvider, ...], Meta(max_length=16)] = ()
     trusted_proxies: str = ""
     proxy_header: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
+    shared_networks: str = ""
     unlimited_networks: str = ""
 
     def __repr__(self) -> str:
@@ -127,7 +128,7 @@ def from_environment(environ: Mapping[str, str]) -> Settings:
         raise SettingsInvalid(
             f"{PREFIX}MASTER_KEY has to be {MASTER_KEY_BYTES} bytes in base64 (openssl rand -base64 32)."
         )
-    for name in ("trusted_proxies", "unlimited_networks"):
+    for name in ("trusted_proxies", "shared_networks", "unlimited_networks"):
         for block in getattr(settings, name).split(","):
             try:
                 _ = block.strip() and ip_network(block.strip())

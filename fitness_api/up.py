@@ -205,8 +205,8 @@ def gateway_environment(
     chosen = {**ours, **environ}
     if options.port is not None:
         chosen["FITNESS_PORT"] = str(options.port or free_port())
-    # One's own machine: `simulate` enrols a hundred accounts from it at once.
-    chosen.setdefault(f"{PREFIX}UNLIMITED_NETWORKS", "127.0.0.0/8,::1")
+    # One's own machine: `simulate` enrols a hundred accounts from it at once. What each account may do holds here too.
+    chosen.setdefault(f"{PREFIX}SHARED_NETWORKS", "127.0.0.0/8,::1")
     chosen.setdefault(f"{PREFIX}PUBLIC_URL", f"http://{LOOPBACK}:{chosen['FITNESS_PORT']}")
     return chosen
 

@@ -63,6 +63,7 @@ class Limiter:
         local: Buckets,
         *,
         master_key: bytes,
+        shared_by_many: tuple[Network, ...] = (),
         unlimited: tuple[Network, ...] = (),
         table: Mapping[str, Sequence[Policy]] = FLOWS,
         now_s: Callable[[], float] = time.monotonic,
@@ -72,6 +73,7 @@ class Limiter:
         self._local = local
         self._key = hmac.digest(master_key, b"fitness-api limits v1", "sha256")
         self._device_key = known_devices.derive_key(master_key)
+        self._shared_by_many = shared_by_many
         self._unlimited = unlimited
         self._table = table
         self._now_s = now_s
@@ -93,6 +95,10 @@ class Limiter:
 
     def is_unlimited(self, address: str) -> bool:
         return bool(self._unlimited) and is_within(address, self._unlimited)
+
+    def is_shared_by_many(self, address: str) -> bool:
+        """Whether so many people come from there that the address says nothing of any of them."""
+        return bool(self._shared_by_many) and is_within(address, self._shared_by_many)
 
     def spend(self, flow: str, of: str, cost: int) -> Outcome | None:
         """Take from what is leased already, where a flow is counted by the account alone. None: ask `take`."""
@@ -268,6 +274,8 @@ class Limits:
     def _counted_as(self, by: str, typed: str | None, *, is_known: bool) -> str | None:
         """Return the name of the bucket's owner; None: this policy does not count this request."""
         match by:
+            case "client" | "network" if self._limiter.is_shared_by_many(self._address):
+                return None
             case "client":
                 return None if is_known else blocks_of(self._address).client
             case "network":

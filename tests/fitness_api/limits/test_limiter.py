@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from secrets import token_bytes
 
 import pytest
@@ -69,11 +70,12 @@ def limiter(shared: Shared, clock: Clock) -> Limiter:
     return process(shared, clock)
 
 
-def process(shared: Buckets, clock: Clock, unlimited: str = "") -> Limiter:
+def process(shared: Buckets, clock: Clock, unlimited: str = "", shared_by_many: str = "") -> Limiter:
     return Limiter(
         shared,
         LocalBuckets(now_us=clock.us),
         master_key=b"m" * 32,
+        shared_by_many=networks(shared_by_many),
         unlimited=networks(unlimited),
         table=TABLE,
         now_s=clock,
@@ -253,3 +255,17 @@ async def test_cookies_do_not_tell_whose_they_are_and_differ(limiter: Limiter) -
     assert len(cookies) == 10
     other = Limiter(LocalBuckets(), LocalBuckets(), master_key=token_bytes(32))
     assert not other.of(HOME, device_cookie=cookies.pop()).knows("ada@example.org")
+
+
+async def test_where_many_come_from_one_address_accounts_and_everybody_are_counted(
+    shared: Buckets, clock: Clock
+) -> None:
+    limiter = process(shared, clock, shared_by_many="192.0.2.0/24")
+    assert await granted(requests(limiter, 20, "192.0.2.1"), "login", "ada@example.org") == 4
+    people = [f"{number}@example.org" for number in range(40)]
+    let_in = [await granted([limiter.of("192.0.2.1")], "login", person) for person in people]
+    assert 0 < sum(let_in) < len(people)  # until all together are too many
+    asked = limiter.of("192.0.2.1")
+    with suppress(RateLimited):
+        await asked.require("login", "eve@example.org")
+    assert not any(name in header for header in asked.headers().values() for name in ("client", "network"))
