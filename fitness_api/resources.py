@@ -37,6 +37,7 @@ from fitness_api.identity.factors.completion import Completion
 from fitness_api.identity.factors.enrolment import Enrolment
 from fitness_api.identity.factors.proofs import Proofs
 from fitness_api.identity.factors.store_mongo import MongoFactorStore
+from fitness_api.identity.federation import providers
 from fitness_api.identity.federation.redirects import Redirects
 from fitness_api.identity.federation.sign_ins import SignIns
 from fitness_api.identity.key_ring import KeyRing
@@ -308,6 +309,10 @@ def check(settings: Settings) -> None:
     if settings.smtp_url is not None:
         _sender(settings.smtp_url, settings.mail_from)
     _first_party(settings)
+    try:
+        providers.all_of(settings.oidc_providers)
+    except ValueError as error:
+        raise SettingsInvalid(f"{PREFIX}OIDC_PROVIDERS: {error}") from None
 
 
 def _sender(url: str, mail_from: str) -> SmtpSender:

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from pymongo.asynchronous.database import AsyncDatabase
 
 from fitness_api import app
-from fitness_api.settings import OidcProvider, Settings
+from fitness_api.settings import OidcProvider, Settings, SettingsInvalid
 from tests.fitness_api.client import Json, bearer, registered
 from tests.fitness_api.identity.federation.issuing import AUDIENCE, Issuing, claims_of, issuing, json, signed
 from tests.fitness_api.oauth import CHALLENGE, VERIFIER
@@ -299,6 +299,12 @@ async def test_an_answer_by_form_is_taken_and_tells_a_name(api: httpx.AsyncClien
     assert (answer.status_code, answer.headers["location"]) == (303, AUTHORIZE)
     me = (await api.get("/v1/me", headers={"Authorization": f"Bearer {api.cookies['login']}"})).json()
     assert me.get("display_name", "Ada Lovelace") == "Ada Lovelace"
+
+
+async def test_providers_that_cannot_be_are_said_before_anything_is_opened(settings: Settings) -> None:
+    twice = replace(settings, oidc_providers=settings.oidc_providers * 2)
+    with pytest.raises(SettingsInvalid, match="FITNESS_OIDC_PROVIDERS: Two providers"):
+        app.build(twice)
 
 
 async def test_the_cookie_is_fit_for_how_the_answer_comes(settings: Settings, liar: Issuing) -> None:
