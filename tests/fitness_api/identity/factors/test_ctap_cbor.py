@@ -44,6 +44,7 @@ def test_what_is_cut_off_is_refused(value: Any) -> None:
         b"",
         b"\xd8\x1c\x80",  # a shared value
         b"\xc2\x41\x01",  # a big number
+        b"\xc1\x01",  # an instant
         b"\x9f\xff",  # an array without a length
         b"\x5f\x41a\xff",  # bytes without a length
         b"\xfb" + bytes(8),  # a float
