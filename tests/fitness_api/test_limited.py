@@ -3,16 +3,19 @@
 import asyncio
 import re
 from base64 import b64encode
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from secrets import token_bytes
 
 import httpx
 import msgspec
+import psutil
 import pytest
 
 from fitness_api import app
 from fitness_api.embedded.data_directory import free_port
+from fitness_api.identity.passwords import MEMORY_KIB
 from fitness_api.settings import Settings
 from tests.fitness_api.client import CREDENTIALS, bearer, registered
 from tests.fitness_api.pages_client import send
@@ -171,3 +174,28 @@ async def test_without_redis_logins_are_counted_here_and_fewer(away: httpx.Async
         for number in range(5)
     ]
     assert codes == [401, 401, 429, 429, 429]
+
+
+async def test_in_a_flood_strangers_are_turned_away_and_the_owner_comes_in(settings: Settings) -> None:
+    assert settings.password_hashers == 1
+    async with serving(app.build(settings)) as api:
+        first = await api.post("/v1/auth/register", json=CREDENTIALS, headers=at("203.0.113.1"))
+        [cookie] = [f"{name}={value}" for name, value in first.cookies.items()]
+        api.cookies.clear()
+
+        async def stranger(number: int) -> int:
+            wrong = {**WRONG, "email": f"{number}@example.org"}
+            return (await api.post("/v1/auth/login", json=wrong, headers=at(f"198.51.{number % 256}.1"))).status_code
+
+        process = psutil.Process()
+        before_bytes = process.memory_info().rss
+        flood = [asyncio.create_task(stranger(number)) for number in range(300)]
+        await asyncio.sleep(0)
+        own = await api.post("/v1/auth/login", json=CREDENTIALS, headers={**at("203.0.113.1"), "Cookie": cookie})
+        codes = Counter(await asyncio.gather(*flood))
+        grown_bytes = process.memory_info().rss - before_bytes
+    assert own.status_code == 200
+    assert codes.keys() == {401, 429}
+    # Those who found a place; the rest cost next to nothing: a hash for each at once would be 13 GiB.
+    assert codes[401] < 150
+    assert grown_bytes < 4 * MEMORY_KIB * 1024
