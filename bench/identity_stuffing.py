@@ -5,10 +5,13 @@ import itertools
 import time
 import uuid
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import httpx
 import uvloop
+from msgspec import json
 from rich.console import Console
 
 from bench import servers
@@ -39,8 +42,7 @@ async def _measure(console: Console, *, quick: bool) -> None:
     attempts = ATTEMPTS // 10 if quick else ATTEMPTS
     async with servers.running() as running:
         url, process = running.gateway.urls[0], running.gateway.processes[0]
-        limits = httpx.Limits(max_connections=2 * AT_ONCE)
-        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=60, limits=limits) as http:
+        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=60) as http:
             account = {"email": f"{uuid.uuid4()}@example.com", "password": PASSWORD}
             (await http.post("/v1/auth/register", json=account)).raise_for_status()
             phones = []
@@ -48,19 +50,18 @@ async def _measure(console: Console, *, quick: bool) -> None:
                 http.cookies.clear()
                 answer = (await http.post("/v1/auth/login", json=account)).raise_for_status()
                 phones += [answer.headers["set-cookie"].partition(";")[0]] * TRIES
-            http.cookies.clear()
-            alone = await _own(http, account, phones[:ALONE], asyncio.Event())
-            before_bytes = peak_bytes = process.memory_info().rss
-            flood_ended = asyncio.Event()
-            owner = asyncio.create_task(_own(http, account, phones[ALONE:], flood_ended))
-            begun_s = time.perf_counter()
-            flood = asyncio.create_task(_flood(http, attempts))
-            while not flood.done():
-                peak_bytes = max(peak_bytes, process.memory_info().rss)
-                await asyncio.sleep(SAMPLE_EVERY_S)
-            took_s = time.perf_counter() - begun_s
-            flood_ended.set()
-            strangers, meanwhile = await flood, await owner
+        alone = await _own(url, account, phones[:ALONE], asyncio.Event())
+        before_bytes = peak_bytes = process.memory_info().rss
+        flood_ended = asyncio.Event()
+        owner = asyncio.create_task(_own(url, account, phones[ALONE:], flood_ended))
+        begun_s = time.perf_counter()
+        flood = asyncio.create_task(_flood(url, attempts))
+        while not flood.done():
+            peak_bytes = max(peak_bytes, process.memory_info().rss)
+            await asyncio.sleep(SAMPLE_EVERY_S)
+        took_s = time.perf_counter() - begun_s
+        flood_ended.set()
+        strangers, meanwhile = await flood, await owner
     shown = table(
         f"{attempts:,} wrong passwords in {took_s:.0f} s, {AT_ONCE} at once; resident memory {before_bytes / MIB:.0f} MiB, "
         f"at most {peak_bytes / MIB:.0f} MiB",
@@ -77,32 +78,56 @@ async def _measure(console: Console, *, quick: bool) -> None:
     console.print(shown)
 
 
-async def _flood(http: httpx.AsyncClient, attempts: int) -> Seen:
+async def _flood(url: str, attempts: int) -> Seen:
     seen, numbers = Seen(), itertools.count()
 
     async def attack() -> None:
-        while (number := next(numbers)) < attempts:
-            wrong = {"email": f"{number}@example.com", "password": "wrong horse"}
-            address = f"198.{18 + number // 65536}.{number // 256 % 256}.{number % 256}"
-            await _login(http, wrong, {"X-Forwarded-For": address}, seen)
+        async with _connected(url) as connection:
+            while (number := next(numbers)) < attempts:
+                wrong = {"email": f"{number}@example.com", "password": "wrong horse"}
+                address = f"198.{18 + number // 65536}.{number // 256 % 256}.{number % 256}"
+                await _login(connection, wrong, f"x-forwarded-for: {address}\r\n", seen)
 
     await asyncio.gather(*(attack() for _ in range(AT_ONCE)))
     return seen
 
 
-async def _own(http: httpx.AsyncClient, account: dict[str, str], phones: list[str], end: asyncio.Event) -> Seen:
+async def _own(url: str, account: dict[str, str], phones: list[str], end: asyncio.Event) -> Seen:
     """Log in again and again, from phones that did so before."""
     seen = Seen()
-    for cookie in phones:
-        if end.is_set():
-            break
-        await _login(http, account, {"X-Forwarded-For": "203.0.113.1", "Cookie": cookie}, seen)
-        await asyncio.sleep(PAUSE_S)
+    async with _connected(url) as connection:
+        for cookie in phones:
+            if end.is_set():
+                break
+            await _login(connection, account, f"x-forwarded-for: 203.0.113.1\r\ncookie: {cookie}\r\n", seen)
+            await asyncio.sleep(PAUSE_S)
     return seen
 
 
-async def _login(http: httpx.AsyncClient, account: dict[str, str], headers: dict[str, str], seen: Seen) -> None:
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@asynccontextmanager
+async def _connected(url: str) -> AsyncIterator[Connection]:
+    """Bare: a client library's pool of hundreds of connections takes more time than the gateway."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+async def _login(connection: Connection, account: dict[str, str], headers: str, seen: Seen) -> None:
+    reader, writer = connection
+    body = json.encode(account)
+    head = (
+        f"POST /v1/auth/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+    )
     begun_s = time.perf_counter()
-    answer = await http.post("/v1/auth/login", json=account, headers=headers)
+    writer.write(f"{head}{headers}\r\n".encode() + body)
+    answer = (await reader.readuntil(b"\r\n\r\n")).lower()
+    _, _, length = answer.partition(b"content-length: ")
+    await reader.readexactly(int(length.partition(b"\r\n")[0]))
     seen.waits_ms.append((time.perf_counter() - begun_s) * 1_000)
-    seen.statuses[answer.status_code] += 1
+    seen.statuses[int(answer.split(b" ", 2)[1])] += 1
