@@ -6,9 +6,11 @@ memory, the queue bounds the wait: beyond it callers are turned away at once ins
 
 import asyncio
 from base64 import b64encode
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Final, TypeVar
 
 from argon2 import PasswordHasher
@@ -49,6 +51,9 @@ class Passwords:
             type=Type.ID,
         )
         self._threads = ThreadPoolExecutor(max_workers=hashers, thread_name_prefix="password")
+        self._free = hashers
+        # Who waits for a thread: known devices, served first, and strangers.
+        self._waiting: tuple[deque[asyncio.Future[None]], ...] = (deque(), deque())
         self._admitted = 0
         self._under_way = 0
         self._max_admitted = hashers * (1 + MAX_WAITING_PER_HASHER)
@@ -70,12 +75,12 @@ class Passwords:
 
     async def hash(self, password: str, *, is_known_device: bool = False) -> str:
         """Raises PasswordHashersBusy if too many wait, for strangers sooner."""
-        return await self._run(lambda: self._hasher.hash(password), self._room(is_known_device))
+        return await self._run(lambda: self._hasher.hash(password), is_known_device=is_known_device)
 
     async def verify(self, password_hash: str | None, password: str, *, is_known_device: bool = False) -> bool:
         """Without a hash it takes as long and is false. Raises PasswordHashersBusy if too many wait, for strangers sooner."""
-        room = self._room(is_known_device)
-        matches = await self._run(lambda: self._matches(password_hash or _DUMMY, password), room)
+        job = partial(self._matches, password_hash or _DUMMY, password)
+        matches = await self._run(job, is_known_device=is_known_device)
         return matches and password_hash is not None
 
     def is_outdated(self, password_hash: str) -> bool:
@@ -94,12 +99,38 @@ class Passwords:
     def _room(self, is_known_device: bool) -> int:
         return self._max_admitted if is_known_device else self._max_strangers
 
-    async def _run(self, job: Callable[[], T], room: int) -> T:
-        if self._admitted >= room:
+    async def _run(self, job: Callable[[], T], *, is_known_device: bool) -> T:
+        if self._admitted >= self._room(is_known_device):
             raise PasswordHashersBusy(retry_after_s=RETRY_AFTER_S)
         self._admitted += 1
         try:
-            # Cancelled while it waits, a job leaves the queue; while it runs, it holds its thread a moment longer.
-            return await asyncio.wrap_future(self._threads.submit(job))
+            await self._turn(is_known_device=is_known_device)
+            try:
+                # Cancelled while it runs, a job holds its thread a moment longer.
+                return await asyncio.wrap_future(self._threads.submit(job))
+            finally:
+                self._pass_on()
         finally:
             self._admitted -= 1
+
+    async def _turn(self, *, is_known_device: bool) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting[0 if is_known_device else 1].append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._pass_on()  # it had come, and nobody took it
+            raise
+
+    def _pass_on(self) -> None:
+        for waiting in self._waiting:
+            while waiting:
+                turn = waiting.popleft()
+                if not turn.done():
+                    turn.set_result(None)
+                    return
+        self._free += 1

@@ -69,6 +69,25 @@ async def test_a_flood_of_strangers_leaves_room_for_known_devices(one: Passwords
     assert all(isinstance(one, PasswordHashersBusy) for one in refused)
 
 
+async def test_known_devices_come_first(one: Passwords) -> None:
+    finished: list[str] = []
+
+    async def tries(who: str) -> None:
+        await one.verify(None, "x", is_known_device=who == "known")
+        finished.append(who)
+
+    strangers = [asyncio.create_task(tries("stranger")) for _ in range(1 + STRANGERS_WAITING_PER_HASHER)]
+    await asyncio.sleep(0)
+    known = [asyncio.create_task(tries("known")) for _ in range(2)]
+    await asyncio.sleep(0)
+    strangers[-1].cancel()
+    known[0].cancel()
+    await asyncio.gather(*strangers, *known, return_exceptions=True)
+    # After the one whose password was being checked.
+    assert finished == ["stranger", "known"] + ["stranger"] * (STRANGERS_WAITING_PER_HASHER - 1)
+    assert (one._free, one._admitted) == (1, 0)
+
+
 async def test_a_place_is_held_from_before_anything_is_read(one: Passwords) -> None:
     with ExitStack() as strangers:
         for _ in range(1 + STRANGERS_WAITING_PER_HASHER):
