@@ -134,6 +134,8 @@ def _with_heart_rates(before: Account, after: Account, today: date) -> Account:
     if present == (before.hr_max_bpm, before.hr_rest_bpm):
         return after
     kept = [entry for entry in before.heart_rates if entry[0] != today.isoformat()]
+    if not kept and present == (None, None):
+        return replace(after, heart_rates=())
     return replace(after, heart_rates=(*kept[-(MAX_HEART_RATES - 1) :], (today.isoformat(), *present)))
 
 
