@@ -32,6 +32,7 @@ from fitness_api import (
     routes_imports,
     routes_live,
     routes_login,
+    routes_logs,
     routes_oauth,
     routes_operations,
     routes_pages,
@@ -86,6 +87,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *routes_workouts.OPERATIONS,
     *routes_stats.OPERATIONS,
     *routes_imports.OPERATIONS,
+    *routes_logs.OPERATIONS,
     *routes_operations.OPERATIONS,
     *routes_pages.OPERATIONS,
 )

@@ -453,6 +453,13 @@ FORMAT_UNKNOWN: Final = Problem(
     meaning="The body does not begin like any of the formats that can be imported.",
     remedy="Send a FIT, GPX or TCX file, as it is, in gzip or alone in a zip.",
 )
+LOG_UNREADABLE: Final = Problem(
+    status=422,
+    code="log_unreadable",
+    title="The training log cannot be read",
+    meaning="The text is not an export of an app that is read here, or does not tell its units and nobody else did.",
+    remedy="Send the CSV export of Strong or Hevy as it is; the detail says what is missing.",
+)
 FILE_UNREADABLE: Final = Problem(
     status=422,
     code="file_unreadable",
@@ -573,6 +580,7 @@ PROBLEMS: Final[Mapping[type[Exception], Problem]] = {
     limits.RateLimited: TOO_MANY_REQUESTS,
     limits.LimitsUnavailable: UNAVAILABLE,
     workouts.FormatUnknown: FORMAT_UNKNOWN,
+    workouts.LogUnreadable: LOG_UNREADABLE,
     workouts.FileUnreadable: FILE_UNREADABLE,
     workouts.FileDamaged: FILE_DAMAGED,
     workouts.FileTooComplex: FILE_TOO_COMPLEX,

@@ -92,14 +92,32 @@ def fill(key: Key, given: Mapping[str, Value], state: State, *, now_ms: int, res
     return write(key, lacking, state, now_ms=now_ms)
 
 
+def fill_all(given: Mapping[Key, Mapping[str, Value]], state: State, *, now_ms: int) -> Outcome:
+    """As `fill`, of the documents that the state has; those that were deleted stay so."""
+    lacking: dict[Key, Mapping[str, Value]] = {}
+    for key in state.keys:
+        document = state.documents.get(key)
+        if document is None:
+            lacking[key] = given[key]
+        elif not (document.deleted or document.purged):
+            lacking[key] = {path: value for path, value in given[key].items() if path not in document.values}
+    return _written(lacking, state, now_ms=now_ms)
+
+
 def write(key: Key, given: Mapping[str, Value], state: State, *, now_ms: int) -> Outcome:
     """Write registers as the server: under the next reading of the account's clock, over all that was accepted."""
-    if not given:
-        return Outcome(state.head)
+    return _written({key: given}, state, now_ms=now_ms)
+
+
+def _written(given: Mapping[Key, Mapping[str, Value]], state: State, *, now_ms: int) -> Outcome:
     stamp = clock.tick(state.head.clock, now_ms=now_ms, replica=clock.SERVER_REPLICA)
-    change = Change("", key, stamp, None, dict(given), MAX_DOCUMENT_BYTES)
+    changes = [
+        Change("", key, stamp, None, dict(values), MAX_DOCUMENT_BYTES) for key, values in given.items() if values
+    ]
+    if not changes:
+        return Outcome(state.head)
     # A clock that is ahead (of restamped changes) must not make the server doubt itself, nor be taken for the time.
-    outcome = apply([change], state, now_ms=max(now_ms, clock.milliseconds_of(stamp)))
+    outcome = apply(changes, state, now_ms=max(now_ms, clock.milliseconds_of(stamp)))
     return outcome._replace(head=replace(outcome.head, wall_ms=state.head.wall_ms))
 
 

@@ -1,6 +1,7 @@
 """Why a file was not imported.
 
 WorkoutsError
+  ├─ LogUnreadable     a training log that cannot be read without more being told, or is none
   ├─ FormatUnknown     none of the formats that we read
   ├─ FileUnreadable    of a known format, and no recorded activity in it
   ├─ FileDamaged       cut off or corrupt, with no part left to read
@@ -12,6 +13,11 @@ WorkoutsError
 
 class WorkoutsError(Exception):
     """Base of this package's errors; never raised itself."""
+
+
+class LogUnreadable(WorkoutsError):
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
 
 
 class FormatUnknown(WorkoutsError):
