@@ -307,13 +307,16 @@ async def _read(database: AsyncDatabase[dict[str, Any]], account: Account) -> No
     found = database[RECORDS].find({"user_id": account.user_id})
     stored = [_version(record) async for record in found if _is_document(record)]
     history.stored = {version.key: version.registers for version in stored}
-    async for record in _committed(database):
-        if record["user_id"] == account.user_id and _is_document(record):
-            history.versions.append(_version(record))
+    async for transaction in _committed(database):
+        mine = [_version(one) for one in transaction if one["user_id"] == account.user_id and _is_document(one)]
+        # Of one transaction nobody sees a part, so that its own order is its own affair.
+        history.versions += sorted(mine, key=lambda version: version.seq)
 
 
-async def _committed(database: AsyncDatabase[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
-    """Every record of sync as it was inserted or replaced, since the collection was made, in the order of the commits."""
+async def _committed(database: AsyncDatabase[dict[str, Any]]) -> AsyncIterator[list[dict[str, Any]]]:
+    """Every record of sync as it was inserted or replaced, since the collection was made, by transaction, in the order of the commits."""
+    latest: tuple[Any, Any] | None = None
+    records: list[dict[str, Any]] = []
     mark = str(uuid.uuid4())
     await database["marks"].insert_one({"_id": mark})
     first = await database.client.local["oplog.rs"].find_one({}, sort=[("$natural", 1)])
@@ -321,14 +324,19 @@ async def _committed(database: AsyncDatabase[dict[str, Any]]) -> AsyncIterator[d
     async with await database.watch(start_at_operation_time=first["ts"]) as changes:
         async for change in changes:
             if change["ns"].get("coll") == "marks" and change["documentKey"]["_id"] == mark:
+                yield records
                 return
             if change["ns"].get("coll") != RECORDS:
                 continue
             is_whole = change["operationType"] in ("insert", "replace")
-            # An update tells what it changed only. The store inserts documents; what it may update is the head.
+            # An update tells what it changed only. The store inserts documents or replaces them; what it may update is the head.
             assert is_whole or change["operationType"] == "delete" or not _is_document(change["documentKey"]), change
+            transaction = (change.get("lsid", {}).get("id"), change.get("txnNumber"))
+            if transaction != latest:
+                yield records
+                latest, records = transaction, []
             if is_whole:
-                yield change["fullDocument"]
+                records.append(change["fullDocument"])
 
 
 def _is_document(record: Mapping[str, Any]) -> bool:
