@@ -4,16 +4,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from bson.codec_options import CodecOptions
-from pymongo import DESCENDING, ReadPreference
+from pymongo import DESCENDING
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError
-from pymongo.read_concern import ReadConcern
-from pymongo.write_concern import WriteConcern
 
 from fitness_api.identity.audit import AuditEvent, Origin
-from fitness_api.identity.store_mongo import Document, date, ms, translated
+from fitness_api.identity.store_mongo import Document, date, durable, ms, translated
 
 _BY_TIME: Final = [("user_id", 1), ("at", -1), ("_id", -1)]
 
@@ -30,12 +27,7 @@ COLLECTIONS: Final[Mapping[str, dict[str, Any]]] = {
 
 class MongoAuditStore:
     def __init__(self, database: AsyncDatabase[Document]) -> None:
-        database = database.with_options(
-            codec_options=CodecOptions(tz_aware=True),
-            read_preference=ReadPreference.PRIMARY,
-            write_concern=WriteConcern(w="majority", j=True),
-            read_concern=ReadConcern("majority"),
-        )
+        database = durable(database)
         self._audit: AsyncCollection[Document] = database["audit"]
 
     async def append(self, event: AuditEvent) -> None:

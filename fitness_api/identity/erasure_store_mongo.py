@@ -11,13 +11,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from bson.codec_options import CodecOptions
-from pymongo import ASCENDING, ReadPreference
+from pymongo import ASCENDING
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
-from pymongo.write_concern import WriteConcern
 
 from fitness_api.identity import gravestones
 from fitness_api.identity.erasure_store import Gravestone, Stage
@@ -28,6 +26,7 @@ from fitness_api.identity.store_mongo import (
     UNTOLD,
     Document,
     date,
+    durable,
     ms,
     translated,
     user,
@@ -63,12 +62,7 @@ class MongoErasureStore:
     """address_key: `gravestones.derive_key`."""
 
     def __init__(self, database: AsyncDatabase[Document], *, address_key: bytes) -> None:
-        self._database: AsyncDatabase[Document] = database.with_options(
-            codec_options=CodecOptions(tz_aware=True),
-            read_preference=ReadPreference.PRIMARY,
-            write_concern=WriteConcern(w="majority", j=True),
-            read_concern=ReadConcern("majority"),
-        )
+        self._database = durable(database)
         self._accounts: AsyncCollection[Document] = self._database["accounts"]
         self._address_key = address_key
 

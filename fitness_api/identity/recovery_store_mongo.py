@@ -3,28 +3,20 @@
 from contextlib import suppress
 
 import msgspec
-from bson.codec_options import CodecOptions
-from pymongo import ReadPreference, ReturnDocument
+from pymongo import ReturnDocument
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError
-from pymongo.read_concern import ReadConcern
-from pymongo.write_concern import WriteConcern
 
 from fitness_api.identity.accounts import normalised_address
 from fitness_api.identity.errors import EmailTaken
 from fitness_api.identity.recovery_store import EmailChange, Side
-from fitness_api.identity.store_mongo import OWNERS, Document, date, ms, translated, user
+from fitness_api.identity.store_mongo import OWNERS, Document, date, durable, ms, translated, user
 
 
 class MongoRecoveryStore:
     def __init__(self, database: AsyncDatabase[Document]) -> None:
-        database = database.with_options(
-            codec_options=CodecOptions(tz_aware=True),
-            read_preference=ReadPreference.PRIMARY,
-            write_concern=WriteConcern(w="majority", j=True),
-            read_concern=ReadConcern("majority"),
-        )
+        database = durable(database)
         self._accounts: AsyncCollection[Document] = database["accounts"]
         self._emails: AsyncCollection[Document] = database["emails"]
 

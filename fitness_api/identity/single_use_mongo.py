@@ -3,15 +3,13 @@
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from bson.codec_options import CodecOptions
-from pymongo import ReadPreference, ReturnDocument
+from pymongo import ReturnDocument
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.read_concern import ReadConcern
-from pymongo.write_concern import WriteConcern
 
 from fitness_api.identity.single_use import Artefact, Used
-from fitness_api.identity.store_mongo import OWNERS, Document, date, ms, translated
+from fitness_api.identity.store_mongo import OWNERS, Document, date, durable, ms, translated
 
 _BY_HASH: Final = [("_id", "hashed")]
 
@@ -29,12 +27,7 @@ COLLECTIONS: Final[Mapping[str, dict[str, Any]]] = {
 
 class MongoSingleUse:
     def __init__(self, database: AsyncDatabase[Document]) -> None:
-        database = database.with_options(
-            codec_options=CodecOptions(tz_aware=True),
-            read_preference=ReadPreference.PRIMARY,
-            write_concern=WriteConcern(w="majority", j=True),
-            read_concern=ReadConcern("majority"),
-        )
+        database = durable(database)
         self._artefacts: AsyncCollection[Document] = database["single_use"]
 
     async def add(self, artefact: Artefact) -> None:

@@ -77,6 +77,18 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 Document = dict[str, Any]
 
 
+def durable(database: AsyncDatabase[Document]) -> AsyncDatabase[Document]:
+    """Return the database with what identity asks of it, whatever the client's defaults: what ended must not come back after a
+    fail-over.
+    """
+    return database.with_options(
+        codec_options=CodecOptions(tz_aware=True),
+        read_preference=ReadPreference.PRIMARY,
+        write_concern=WriteConcern(w="majority", j=True),
+        read_concern=ReadConcern("majority"),
+    )
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     try:
@@ -89,13 +101,7 @@ def translated() -> Iterator[None]:
 
 class MongoStore:
     def __init__(self, database: AsyncDatabase[Document]) -> None:
-        # Stated here, whatever the client's defaults: an ended session must not come back after a fail-over.
-        database = database.with_options(
-            codec_options=CodecOptions(tz_aware=True),
-            read_preference=ReadPreference.PRIMARY,
-            write_concern=WriteConcern(w="majority", j=True),
-            read_concern=ReadConcern("majority"),
-        )
+        database = durable(database)
         self._accounts: AsyncCollection[Document] = database["accounts"]
         self._emails: AsyncCollection[Document] = database["emails"]
         self._sessions: AsyncCollection[Document] = database["sessions"]

@@ -7,8 +7,8 @@ TrackPointExtension v1 and v2; files of Garmin Connect, Strava, Polar, Suunto, O
 from typing import Final
 
 from fitness_api.workouts import track_points
-from fitness_api.workouts.recording import MAX_POINTS, Recording, Session, TooComplex
-from fitness_api.workouts.track_points import DAMAGED, Point, not_negative, number, positive, rounded
+from fitness_api.workouts.recording import Recording, Session
+from fitness_api.workouts.track_points import Point, not_negative, number, positive, rounded
 from fitness_api.workouts.xml_reader import Fields, Reader
 from sync.tracks import Sample, Stream, is_number
 
@@ -31,12 +31,10 @@ class _Track:
         self.segments: list[tuple[int, int]] = []  # (first, last) in ms
 
 
-class _Gpx:
+class _Gpx(track_points.Tally):
     def __init__(self) -> None:
+        super().__init__()
         self.reader = Reader(_ELEMENTS, begun=self._begun, ended=self._ended)
-        self.sessions: list[Session] = []
-        self.untimed = self.far = self.seen = 0
-        self.device: str | None = None
         self._track = _Track()
         self._segment: list[int] = []
 
@@ -62,9 +60,7 @@ class _Gpx:
         if self._segment:
             self._track.segments.append((min(self._segment), max(self._segment)))
         track, self._track, self._segment = self._track, _Track(), []
-        ordered = track_points.in_order(track.points)
-        points = track_points.within_reach(ordered)
-        self.far += len(ordered) - len(points)
+        points = self.in_reach(track.points)
         if len(points) < 2:
             return
         sport = _SPORTS.get(fields.get("type", "").lower(), "other")
@@ -78,12 +74,8 @@ class _Gpx:
         self.sessions.append(_with_steps(session) if sport in track_points.ON_FOOT else session)
 
     def _point(self, fields: Fields) -> None:
-        self.seen += 1
-        if self.seen > MAX_POINTS:
-            raise TooComplex(f"The file has over {MAX_POINTS} points.")
-        at_ms = track_points.instant_ms(fields.get("time"))
+        at_ms = self.instant_ms(fields.get("time"))
         if at_ms is None:
-            self.untimed += 1
             return
         self._segment.append(at_ms)
         self._track.points.append(Point(at_ms, _values(fields)))
@@ -94,18 +86,7 @@ def recording(data: bytes) -> Recording:
     gpx = _Gpx()
     is_whole = gpx.reader.read(data)
     gpx.close_track({})
-    warnings = [] if is_whole else [DAMAGED]
-    if gpx.untimed:
-        warnings.append(f"{gpx.untimed} points without a time were left out.")
-    if gpx.far:
-        warnings.append(f"{gpx.far} points whose time is far from their track's were left out.")
-    return Recording(
-        sessions=sorted(gpx.sessions, key=lambda session: session.started_at_ms),
-        format="gpx",
-        device=gpx.device,
-        is_damaged=not is_whole,
-        warnings=warnings,
-    )
+    return gpx.recording("gpx", is_whole=is_whole, unit="track")
 
 
 def _pauses(segments: list[tuple[int, int]]) -> list[tuple[int, int]]:

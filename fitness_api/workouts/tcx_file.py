@@ -6,8 +6,8 @@ Source: TrainingCenterDatabase v2 and ActivityExtension v2 schemas; files of Gar
 from typing import Final
 
 from fitness_api.workouts import track_points
-from fitness_api.workouts.recording import MAX_POINTS, Lap, Recording, Session, TooComplex
-from fitness_api.workouts.track_points import DAMAGED, Point, not_negative, number, positive, rounded
+from fitness_api.workouts.recording import Lap, Recording, Session
+from fitness_api.workouts.track_points import Point, not_negative, number, positive, rounded
 from fitness_api.workouts.xml_reader import Fields, Reader
 from sync.tracks import Number, Sample, Stream, is_number
 
@@ -22,12 +22,10 @@ _SPORTS: Final = {
 }
 
 
-class _Tcx:
+class _Tcx(track_points.Tally):
     def __init__(self) -> None:
+        super().__init__()
         self.reader = Reader(_ELEMENTS, begun=self._begun, ended=self._ended)
-        self.sessions: list[Session] = []
-        self.untimed = self.far = self.seen = 0
-        self.device: str | None = None
         self._points: list[Point] = []
         self._laps: list[Fields] = []
 
@@ -50,9 +48,7 @@ class _Tcx:
         """Make a session of what was read of the activity; a file that is cut off ends in the middle of one."""
         read, laps = self._points, self._laps
         self._points, self._laps = [], []
-        ordered = track_points.in_order(read)
-        points = track_points.within_reach(ordered)
-        self.far += len(ordered) - len(points)
+        points = self.in_reach(read)
         sport = _SPORTS.get(fields.get("@Sport", "").lower(), "other")
         timed = [
             _lap(started, lap)
@@ -78,12 +74,8 @@ class _Tcx:
             self.sessions.append(session)
 
     def _point(self, fields: Fields) -> None:
-        self.seen += 1
-        if self.seen > MAX_POINTS:
-            raise TooComplex(f"The file has over {MAX_POINTS} points.")
-        at_ms = track_points.instant_ms(fields.get("Time"))
+        at_ms = self.instant_ms(fields.get("Time"))
         if at_ms is None:
-            self.untimed += 1
             return
         distance = not_negative(fields.get("DistanceMeters"))
         self._points.append(Point(at_ms, _values(fields), None if distance is None else float(distance)))
@@ -99,18 +91,7 @@ def recording(data: bytes) -> Recording:
     tcx = _Tcx()
     is_whole = tcx.reader.read(data)
     tcx.close_activity({})
-    warnings = [] if is_whole else [DAMAGED]
-    if tcx.untimed:
-        warnings.append(f"{tcx.untimed} points without a time were left out.")
-    if tcx.far:
-        warnings.append(f"{tcx.far} points whose time is far from their activity's were left out.")
-    return Recording(
-        sessions=sorted(tcx.sessions, key=lambda session: session.started_at_ms),
-        format="tcx",
-        device=tcx.device,
-        is_damaged=not is_whole,
-        warnings=warnings,
-    )
+    return tcx.recording("tcx", is_whole=is_whole, unit="activity")
 
 
 def _without_points(laps: list[Lap], fields: list[Fields], sport: str) -> Session | None:

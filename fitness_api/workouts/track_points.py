@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from fitness_api.workouts import geodesy
-from fitness_api.workouts.recording import Lap, Samples, Session
+from fitness_api.workouts.recording import MAX_POINTS, FileFormat, Lap, Recording, Samples, Session, TooComplex
 from sync.tracks import MAX_OFFSET_MS, Number, Sample, Stream, is_number
 
 # FIT, TCX and GPX count their strides; ours are steps.
@@ -13,9 +13,47 @@ ON_FOOT: Final = frozenset({"run", "walk", "hike"})
 
 MIN_TIME_MS: Final = 315_532_800_000  # 1980, when GPS time begins; nothing was recorded before
 
-DAMAGED: Final = "The file is damaged; what could be read of it was imported."
-
 _DIGITS: Final = 6  # of a second's fraction, which datetime takes at most
+
+
+class Tally:
+    """What was read of a file, and how many points of it had to be left out."""
+
+    def __init__(self) -> None:
+        self.sessions: list[Session] = []
+        self.device: str | None = None
+        self._seen = self._untimed = self._far = 0
+
+    def instant_ms(self, text: str | None) -> int | None:
+        """Count a point, and return its time. None: it has none, and is left out. Raises TooComplex."""
+        self._seen += 1
+        if self._seen > MAX_POINTS:
+            raise TooComplex(f"The file has over {MAX_POINTS} points.")
+        at_ms = instant_ms(text)
+        self._untimed += at_ms is None
+        return at_ms
+
+    def in_reach(self, read: Iterable["Point"]) -> list["Point"]:
+        """Return the points in order, without those that lie beyond a track's greatest length from the first."""
+        ordered = in_order(read)
+        points = within_reach(ordered)
+        self._far += len(ordered) - len(points)
+        return points
+
+    def recording(self, file_format: FileFormat, *, is_whole: bool, unit: str) -> Recording:
+        """`unit`: what a session is called in this format."""
+        warnings = [] if is_whole else ["The file is damaged; what could be read of it was imported."]
+        if self._untimed:
+            warnings.append(f"{self._untimed} points without a time were left out.")
+        if self._far:
+            warnings.append(f"{self._far} points whose time is far from their {unit}'s were left out.")
+        return Recording(
+            sessions=sorted(self.sessions, key=lambda session: session.started_at_ms),
+            format=file_format,
+            device=self.device,
+            is_damaged=not is_whole,
+            warnings=warnings,
+        )
 
 
 class Point:

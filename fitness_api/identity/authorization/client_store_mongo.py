@@ -3,27 +3,19 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from bson.codec_options import CodecOptions
-from pymongo import ReadPreference
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.read_concern import ReadConcern
-from pymongo.write_concern import WriteConcern
 
 from fitness_api.identity.authorization.clients import Client
-from fitness_api.identity.store_mongo import OF_CLIENT, Document, date, ms, translated
+from fitness_api.identity.store_mongo import OF_CLIENT, Document, date, durable, ms, translated
 
 COLLECTIONS: Final[Mapping[str, dict[str, Any]]] = {"oauth_clients": {"shard_key": None, "indexes": []}}
 
 
 class MongoClientStore:
     def __init__(self, database: AsyncDatabase[Document]) -> None:
-        database = database.with_options(
-            codec_options=CodecOptions(tz_aware=True),
-            read_preference=ReadPreference.PRIMARY,
-            write_concern=WriteConcern(w="majority", j=True),
-            read_concern=ReadConcern("majority"),
-        )
+        database = durable(database)
         self._clients: AsyncCollection[Document] = database["oauth_clients"]
         self._sessions: AsyncCollection[Document] = database["sessions"]
 

@@ -4,16 +4,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
-from bson.codec_options import CodecOptions
-from pymongo import ReadPreference
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError
-from pymongo.read_concern import ReadConcern
-from pymongo.write_concern import WriteConcern
 
 from fitness_api.identity.authorization.device_grants import Approval, DeviceGrant
-from fitness_api.identity.store_mongo import Document, date, ms, translated
+from fitness_api.identity.store_mongo import Document, date, durable, ms, translated
 
 _BY_HASH: Final = [("_id", "hashed")]
 
@@ -27,12 +23,7 @@ COLLECTIONS: Final[Mapping[str, dict[str, Any]]] = {
 
 class MongoDeviceStore:
     def __init__(self, database: AsyncDatabase[Document]) -> None:
-        database = database.with_options(
-            codec_options=CodecOptions(tz_aware=True),
-            read_preference=ReadPreference.PRIMARY,
-            write_concern=WriteConcern(w="majority", j=True),
-            read_concern=ReadConcern("majority"),
-        )
+        database = durable(database)
         self._grants: AsyncCollection[Document] = database["device_grants"]
 
     async def add(self, grant: DeviceGrant) -> bool:

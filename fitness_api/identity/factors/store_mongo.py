@@ -4,16 +4,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import msgspec
-from bson.codec_options import CodecOptions
-from pymongo import ReadPreference
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError
-from pymongo.read_concern import ReadConcern
-from pymongo.write_concern import WriteConcern
 
 from fitness_api.identity.factors.second_factors import SecondFactors
-from fitness_api.identity.store_mongo import Document, translated, user
+from fitness_api.identity.store_mongo import Document, durable, translated, user
 
 _BY_USER: Final = [("user_id", 1)]
 
@@ -27,12 +23,7 @@ T = TypeVar("T")
 class MongoFactorStore:
     def __init__(self, database: AsyncDatabase[Document]) -> None:
         # A code that was used must stay used after a fail-over, whatever the client's defaults.
-        database = database.with_options(
-            codec_options=CodecOptions(tz_aware=True),
-            read_preference=ReadPreference.PRIMARY,
-            write_concern=WriteConcern(w="majority", j=True),
-            read_concern=ReadConcern("majority"),
-        )
+        database = durable(database)
         self._held: AsyncCollection[Document] = database["second_factors"]
 
     async def held(self, user_id: str) -> SecondFactors:

@@ -8,19 +8,15 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from bson.codec_options import CodecOptions
 from msgspec.structs import replace
-from pymongo import ReadPreference
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError
-from pymongo.read_concern import ReadConcern
-from pymongo.write_concern import WriteConcern
 
 from fitness_api.identity.accounts import Account
 from fitness_api.identity.errors import StoreUnavailable, TooManyIdentities
 from fitness_api.identity.federation.identities import MAX_IDENTITIES, Holder, Identity
-from fitness_api.identity.store_mongo import OWNERS, Document, account_fields, date, ms, translated, user
+from fitness_api.identity.store_mongo import OWNERS, Document, account_fields, date, durable, ms, translated, user
 
 _BY_USER: Final = [("user_id", 1)]
 _BY_HASH: Final = [("_id", "hashed")]
@@ -38,12 +34,7 @@ _HOLDER: Final = {"email_verified": 1, "password_hash": 1, "identities": 1, "ver
 class MongoIdentityStore:
     def __init__(self, database: AsyncDatabase[Document]) -> None:
         # A link that was removed must stay so after a fail-over, whatever the client's defaults.
-        database = database.with_options(
-            codec_options=CodecOptions(tz_aware=True),
-            read_preference=ReadPreference.PRIMARY,
-            write_concern=WriteConcern(w="majority", j=True),
-            read_concern=ReadConcern("majority"),
-        )
+        database = durable(database)
         self._accounts: AsyncCollection[Document] = database["accounts"]
         self._emails: AsyncCollection[Document] = database["emails"]
         self._identities: AsyncCollection[Document] = database["identities"]

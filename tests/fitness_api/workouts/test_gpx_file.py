@@ -2,9 +2,8 @@ from typing import Any
 
 import pytest
 
-from fitness_api.workouts import gpx_file
+from fitness_api.workouts import gpx_file, track_points
 from fitness_api.workouts.recording import MAX_POINTS, Recording, TooComplex
-from fitness_api.workouts.track_points import DAMAGED
 from tests.fitness_api.workouts.recordings import recorded
 
 HEAD = '<gpx version="1.1" creator="app" xmlns="http://www.topografix.com/GPX/1/1" xmlns:x="urn:x">'
@@ -127,13 +126,16 @@ def test_a_clock_that_jumps_for_years_is_no_workout_of_years() -> None:
 def test_a_file_that_is_cut_off_gives_what_it_has() -> None:
     whole = recorded("activity_5039744860.gpx")
     recording = gpx_file.recording(whole[: len(whole) // 2])
-    assert (recording.is_damaged, recording.warnings) == (True, [DAMAGED])
+    assert (recording.is_damaged, recording.warnings) == (
+        True,
+        ["The file is damaged; what could be read of it was imported."],
+    )
     assert 30 < len(recording.sessions[0].streams["heart_rate"].values) < 60
 
 
 def test_too_many_points_are_too_complex(monkeypatch: pytest.MonkeyPatch) -> None:
     assert MAX_POINTS >= 100_000
-    monkeypatch.setattr(gpx_file, "MAX_POINTS", 2)
+    monkeypatch.setattr(track_points, "MAX_POINTS", 2)
     with pytest.raises(TooComplex, match="points"):
         read(track([point(at(second)) for second in range(3)]))
 

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from fitness_api.workouts import gpx_file, tcx_file
+from fitness_api.workouts import gpx_file, tcx_file, track_points
 from fitness_api.workouts.decoder_process import decode
 from fitness_api.workouts.recording import Recording, TooComplex
 from tests.fitness_api.workouts.recordings import recorded
@@ -109,6 +109,6 @@ def test_a_file_that_is_cut_off_gives_what_it_has() -> None:
 
 
 def test_too_many_points_are_too_complex(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tcx_file, "MAX_POINTS", 2)
+    monkeypatch.setattr(track_points, "MAX_POINTS", 2)
     with pytest.raises(TooComplex, match="points"):
         read(activity(lap(0, *(point(second) for second in range(3)))))
