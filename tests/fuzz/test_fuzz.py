@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from pymongo.asynchronous.database import AsyncDatabase
 
 from sync.document import Key
+from sync.quarantine import Rejected
 from tests.fuzz import campaign
 from tests.fuzz.campaign import Failure
 from tests.fuzz.gateway import Fault, Gateway, Sent, World, opened
@@ -73,12 +74,26 @@ async def test_wrong_states_are_seen(world: World) -> None:
         replace(right, digests={"workouts": 1}),
         replace(right, seq=0),
         replace(right, clock=0),
-        replace(right, quarantined_bytes=1),
     ):
         account.head = wrong
         with pytest.raises(Fault):
             check_accounts(world)
     account.head = right
+    check_accounts(world)
+    account.rejected["x"] = Rejected(
+        id="x",
+        change_id=None,
+        device_id="d",
+        received_ms=1,
+        code="bad_stamp",
+        detail="",
+        format="json",
+        raw=b"{}",
+        content=b"",
+    )
+    with pytest.raises(Fault):
+        check_accounts(world)
+    account.head = replace(right, quarantined_bytes=account.rejected["x"].size_bytes)
     check_accounts(world)
 
 
