@@ -1,7 +1,7 @@
 """The port to facts, one for each workout, and to how far they follow its account. Adapter: `fact_store_mongo`."""
 
-from collections.abc import Collection, Sequence
-from typing import Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -16,20 +16,26 @@ class Followed(Struct, frozen=True, kw_only=True):
     version: int
 
 
+class Drawn(NamedTuple):
+    """What a workout's document came to at this sequence of its account; None: to nothing, as it is deleted or tells no time."""
+
+    workout_id: str
+    seq: int
+    facts: Facts | None
+
+
 class FactStore(Protocol):
     """What every adapter keeps to; tests/fitness_api/statistics/test_fact_store_mongo.py checks each bullet.
 
     - Facts are derived: what is lost is drawn again, so that nothing here has to survive but together with `Followed`.
-    - Writers that race write the same, as facts follow from documents and samples.
+    - Of writers that race the later sequence of each workout stays, and `followed` never goes back but to another epoch or version.
     - Another account's facts are not found.
     - Every method raises sync.errors.StoreUnavailable when the database does not answer; all may then be called again.
     """
 
     async def followed(self, user_id: str) -> Followed | None: ...
 
-    async def keep(self, user_id: str, drawn: Sequence[Facts], gone: Collection[str]) -> None:
-        """Keep these, and remove those of these workouts."""
-        ...
+    async def keep(self, user_id: str, drawn: Sequence[Drawn]) -> None: ...
 
     async def advance(self, user_id: str, followed: Followed) -> None:
         """After `keep`: what was cut off in between is drawn again."""

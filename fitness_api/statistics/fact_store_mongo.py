@@ -1,16 +1,21 @@
-"""Facts on MongoDB: `workout_facts` holds `{_id: "<user>/<workout>", user_id, facts}`, and `"<user>/.followed"` how far they go."""
+"""Facts on MongoDB: `workout_facts` holds `{_id: "<user>/<workout>", user_id, seq, facts?}`, and `"<user>/.followed"` how far they go.
 
-from collections.abc import Collection, Mapping, Sequence
+A workout that came to nothing keeps its row without facts, so that a slower writer does not bring back what it was before.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
 from bson.binary import Binary
-from pymongo import DeleteMany, ReplaceOne
+from pymongo import ReplaceOne
 from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import BulkWriteError, DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from fitness_api.statistics.fact_store import Followed
+from fitness_api.statistics.fact_store import Drawn, Followed
 from fitness_api.statistics.facts import Facts
 from sync.errors_mongo import translated
 from sync.removal_mongo import remove_all
@@ -23,6 +28,7 @@ COLLECTIONS: Final[Mapping[str, Mapping[str, Any]]] = {
 
 _FOLLOWED: Final = ".followed"  # below all ids
 _READ_AT_ONCE: Final = 1_000
+_DUPLICATE_KEY: Final = 11_000
 
 # A workout's facts take some 600 bytes, most of them the histogram; msgpack is half of BSON and is decoded in one go.
 _encode = msgspec.msgpack.Encoder().encode
@@ -40,26 +46,38 @@ class MongoFactStore:
             found = await self._facts.find_one({"_id": f"{user_id}/{_FOLLOWED}", "user_id": user_id})
         return None if found is None else msgspec.convert(found, Followed)
 
-    async def keep(self, user_id: str, drawn: Sequence[Facts], gone: Collection[str]) -> None:
-        changes: list[Any] = []
+    async def keep(self, user_id: str, drawn: Sequence[Drawn]) -> None:
+        changes = []
         for one in drawn:
             key = {"_id": f"{user_id}/{one.workout_id}", "user_id": user_id}
-            changes.append(ReplaceOne(key, {**key, "facts": Binary(_encode(one))}, upsert=True))
-        if gone:
-            ids = [f"{user_id}/{workout_id}" for workout_id in gone]
-            changes.append(DeleteMany({"user_id": user_id, "_id": {"$in": ids}}))
-        if changes:
+            row: dict[str, Any] = {**key, "seq": one.seq}
+            if one.facts is not None:
+                row["facts"] = Binary(_encode(one.facts))
+            changes.append(ReplaceOne({**key, "seq": {"$lt": one.seq}}, row, upsert=True))
+        if not changes:
+            return
+        try:
             with translated():
                 await self._facts.bulk_write(changes, ordered=False)
+        except BulkWriteError as error:
+            # A later one is there, which the filter passed over.
+            if any(fault["code"] != _DUPLICATE_KEY for fault in error.details["writeErrors"]):
+                raise
 
     async def advance(self, user_id: str, followed: Followed) -> None:
         key = {"_id": f"{user_id}/{_FOLLOWED}", "user_id": user_id}
-        with translated():
-            await self._facts.replace_one(key, {**key, **msgspec.to_builtins(followed)}, upsert=True)
+        others = [{"epoch": {"$ne": followed.epoch}}, {"version": {"$ne": followed.version}}]
+        behind = {**key, "$or": [*others, {"seq": {"$lt": followed.seq}}]}
+        with translated(), suppress(DuplicateKeyError):
+            await self._facts.replace_one(behind, {**key, **msgspec.to_builtins(followed)}, upsert=True)
 
     async def all(self, user_id: str) -> list[Facts]:
         # "0" follows "/" as it does in ids; what is below it is how far the facts go.
-        owned = {"user_id": user_id, "_id": {"$gt": f"{user_id}/{_FOLLOWED}", "$lt": f"{user_id}0"}}
+        owned = {
+            "user_id": user_id,
+            "_id": {"$gt": f"{user_id}/{_FOLLOWED}", "$lt": f"{user_id}0"},
+            "facts": {"$exists": True},
+        }
         cursor = self._facts.find(owned, {"facts": 1}, hint="_id_", batch_size=_READ_AT_ONCE)
         facts: list[Facts] = []
         with translated():

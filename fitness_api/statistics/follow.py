@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from fitness_api.statistics import facts
-from fitness_api.statistics.fact_store import FactStore, Followed
+from fitness_api.statistics.fact_store import Drawn, FactStore, Followed
 from fitness_api.statistics.facts import Facts, Series
 from fitness_api.workouts import exports, geodesy
 from sync import tracks
@@ -55,12 +55,10 @@ async def up_to_date(sources: FactSources, user_id: str, *, timezone: str, place
             after = changed[-1].seq if len(changed) == _AT_ONCE else view.head.seq
             reached = Followed(epoch=view.head.epoch, seq=after, version=facts.VERSION)
         drawn = [
-            one
+            Drawn(document.key.id, document.seq, await _drawn(sources, user_id, document, timezone, places))
             for document in changed
-            if (one := await _drawn(sources, user_id, document, timezone, places)) is not None
         ]
-        kept = {one.workout_id for one in drawn}
-        await sources.facts.keep(user_id, drawn, [one.key.id for one in changed if one.key.id not in kept])
+        await sources.facts.keep(user_id, drawn)
         await sources.facts.advance(user_id, reached)
         if len(changed) < _AT_ONCE:
             return reached

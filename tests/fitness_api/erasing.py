@@ -22,7 +22,7 @@ from fitness_api.identity.store import DeviceDetails, PushAddress
 from fitness_api.identity.store_mongo import MongoStore as MongoAccounts
 from fitness_api.mail.outbox import Outgoing
 from fitness_api.mail.outbox_mongo import MongoOutbox
-from fitness_api.statistics.fact_store import Followed
+from fitness_api.statistics.fact_store import Drawn, Followed
 from fitness_api.statistics.fact_store_mongo import MongoFactStore
 from fitness_api.statistics.facts import Facts
 from fitness_api.workouts.import_store import ImportRecord
@@ -148,7 +148,8 @@ async def add_the_rest(database: AsyncDatabase[dict[str, Any]], user_id: str) ->
     )
     await MongoOutbox(database).put(letter)
     facts = MongoFactStore(database)
-    await facts.keep(user_id, [Facts(workout_id=new_id(), day="2026-05-01", started_at_ms=1, sport="run")], [])
+    one = Facts(workout_id=new_id(), day="2026-05-01", started_at_ms=1, sport="run")
+    await facts.keep(user_id, [Drawn(one.workout_id, 1, one)])
     await facts.advance(user_id, Followed(epoch=1, seq=1, version=1))
 
 

@@ -6,7 +6,7 @@ import pytest
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
-from fitness_api.statistics.fact_store import Followed
+from fitness_api.statistics.fact_store import Drawn, Followed
 from fitness_api.statistics.fact_store_mongo import MongoFactStore
 from fitness_api.statistics.facts import Facts, Lift
 from sync.errors import StoreUnavailable
@@ -26,21 +26,47 @@ def store(database: AsyncDatabase[dict[str, Any]]) -> MongoFactStore:
     return MongoFactStore(database)
 
 
+def at(seq: int, found: Facts) -> Drawn:
+    return Drawn(found.workout_id, seq, found)
+
+
 async def test_what_is_kept_is_found_until_it_is_gone(store: MongoFactStore) -> None:
     ada, bob, one, other = new_id(), new_id(), new_id(), new_id()
     whole = facts(one, pulse=((120, 1_000),), lifts=(Lift("Squat", 100, 5, 0, 116.7),), efforts=((400.0, 90.0),))
-    await store.keep(ada, [whole, facts(other)], [])
-    await store.keep(bob, [facts(one)], [])
+    await store.keep(ada, [at(1, whole), at(2, facts(other))])
+    await store.keep(bob, [at(1, facts(one))])
     await store.advance(ada, FOLLOWED)
-    assert sorted(await store.all(ada), key=lambda found: found.workout_id) == sorted(
-        [whole, facts(other)], key=lambda found: found.workout_id
-    )
+    found = sorted(await store.all(ada), key=lambda kept: kept.workout_id)
+    assert found == sorted([whole, facts(other)], key=lambda kept: kept.workout_id)
     assert await store.followed(ada) == FOLLOWED
     assert await store.followed(bob) is None
-    await store.keep(ada, [facts(one, distance_m=5.0)], [other, new_id()])
+    await store.keep(ada, [at(3, facts(one, distance_m=5.0)), Drawn(other, 4, None), Drawn(new_id(), 5, None)])
     assert await store.all(ada) == [facts(one, distance_m=5.0)]
+    await store.keep(ada, [])
     await store.erase(ada)
     assert (await store.all(ada), await store.followed(ada), len(await store.all(bob))) == ([], None, 1)
+
+
+async def test_of_writers_that_race_the_later_sequence_stays(store: MongoFactStore) -> None:
+    ada, one, other = new_id(), new_id(), new_id()
+    await store.keep(ada, [at(5, facts(one, distance_m=5.0)), Drawn(other, 6, None)])
+    await store.keep(ada, [at(4, facts(one)), at(3, facts(other)), at(7, facts("new"))])
+    assert sorted(found.distance_m or 0 for found in await store.all(ada)) == [0, 5]
+    await store.keep(ada, [at(8, facts(other))])
+    assert len(await store.all(ada)) == 3
+
+
+async def test_how_far_one_came_goes_back_to_another_epoch_or_version_only(store: MongoFactStore) -> None:
+    ada = new_id()
+    for given, expected in (
+        (FOLLOWED, FOLLOWED),
+        (Followed(epoch=7, seq=11, version=1), FOLLOWED),
+        (Followed(epoch=7, seq=13, version=1), Followed(epoch=7, seq=13, version=1)),
+        (Followed(epoch=8, seq=2, version=1), Followed(epoch=8, seq=2, version=1)),
+        (Followed(epoch=8, seq=1, version=2), Followed(epoch=8, seq=1, version=2)),
+    ):
+        await store.advance(ada, given)
+        assert await store.followed(ada) == expected
 
 
 async def test_a_lost_database_is_unavailable(tmp_path: Path) -> None:
@@ -52,7 +78,7 @@ async def test_a_lost_database_is_unavailable(tmp_path: Path) -> None:
         with pytest.raises(StoreUnavailable):
             await store.followed("ada")
         with pytest.raises(StoreUnavailable):
-            await store.keep("ada", [facts("w")], ["x"])
+            await store.keep("ada", [at(1, facts("w"))])
         with pytest.raises(StoreUnavailable):
             await store.advance("ada", FOLLOWED)
         with pytest.raises(StoreUnavailable):
