@@ -246,9 +246,9 @@ def _may_be_too_deep(raw: bytes) -> bool:
 
 
 def _decoded_as_far_as_read(raw: bytes, name: str) -> Any:
-    """A member that nobody reads may hold a number beyond a double's."""
+    """A member that nobody reads may hold a number beyond a double's, or what is no UTF-8."""
     try:
-        return json.loads(raw.decode()) if name == "json" else None
+        return json.loads(raw.decode(errors="replace")) if name == "json" else None
     except (ValueError, RecursionError):
         return None
 
