@@ -36,7 +36,7 @@ from fitness_api.idempotency_records import Record, Records, RecordsUnavailable
 HEADER: Final = "idempotency-key"
 REPLAYED: Final = "Idempotency-Replayed"
 MAX_KEY: Final = 255
-KEPT_MS: Final = 24 * 3600 * 1000  # the contract's number
+KEPT_MS: Final = 24 * 3600 * 1000  # the protocol's number
 # Longer than any request runs that is not repeatable: a key whose process died is free again after it.
 RUNNING_MS: Final = 120_000
 # Tokens, a registered client, ten recovery codes: none comes near. What is longer is not worth Redis's memory for a day.

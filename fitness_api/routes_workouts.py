@@ -305,7 +305,6 @@ OPERATIONS: tuple[Operation, ...] = (
         ),
         login=True,
         scope="workouts:write",
-        is_repeatable=True,
         body=dict[str, Any],
         answers={201: dict[str, Any], 200: dict[str, Any]},
         problems=("invalid_body", "document_exists", "document_full", "document_purged", "unavailable"),

@@ -27,7 +27,7 @@ LEASE_S: Final = (
     600  # longer than an entry takes; of a process that died, its account's next export waits so long at most
 )
 KEPT_EVERY_S: Final = 60
-CHECKED_EVERY_S: Final = 5  # within this time an ended session takes no more; the contract's number
+CHECKED_EVERY_S: Final = 5  # within this time an ended session takes no more; the protocol's number
 LONGEST_S: Final = 6 * 3600  # 10 GiB at 0.5 MB a second; whoever takes less would hold a place for ever
 # What is smaller costs more to hand to a thread than to compress.
 _THREAD_BYTES: Final = 8 * 1024

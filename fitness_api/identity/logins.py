@@ -34,7 +34,7 @@ from fitness_api.identity.weak_passwords import require_strong
 PASSWORD: Final = "pwd"  # noqa: S105
 MULTIPLE: Final = "mfa"
 
-PENDING_MS: Final = 300_000  # a code is looked up or a key is found in less; the contract's number
+PENDING_MS: Final = 300_000  # a code is looked up or a key is found in less; the protocol's number
 PENDING_KIND: Final = "mfa"
 PAGES_MS: Final = 600_000  # time to read what is asked and to type a code; then a browser that was left is nobody's
 

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 SLIDING_MS: Final = 30 * 24 * 3600 * 1000  # a phone left in a drawer for longer logs in again
 ABSOLUTE_MS: Final = 180 * 24 * 3600 * 1000  # ASVS 10.4.8: a family ends some day, however busy
-RETRY_WINDOW_MS: Final = 30_000  # covers an app's own retries; the contract's number
+RETRY_WINDOW_MS: Final = 30_000  # covers an app's own retries; the protocol's number
 
 _VERSION: Final = 1
 _BODY: Final = struct.Struct(">B16s16sQ")

@@ -34,9 +34,9 @@ from fitness_api.identity.store import Standing, Store
 FIRST_PARTY: Final = scopes_of.FIRST_PARTY
 USER_SCOPES: Final = scopes_of.USER_SCOPES
 
-RECHECK_MS: Final = 5_000  # within this time an ended session is known to every process; the contract's number
+RECHECK_MS: Final = 5_000  # within this time an ended session is known to every process; the protocol's number
 RECENT_LOGIN_S: Final = (
-    300  # what cannot be taken back is not for whoever finds a phone unlocked; the contract's number
+    300  # what cannot be taken back is not for whoever finds a phone unlocked; the protocol's number
 )
 MAX_SESSIONS: Final = 100  # of one account; more devices than anybody has, and few enough to list
 MAX_USER_AGENT: Final = 200  # what a person needs to recognise a browser; the rest is not worth keeping

@@ -13,6 +13,7 @@ from fitness_api.statistics.facts import Facts, Series
 from fitness_api.workouts import exports, geodesy
 from sync import tracks
 from sync.document import Document, read
+from sync.errors import AccountDeleted
 from sync.store import Store
 from sync.track_store import COLLECTION, TrackStore
 from sync.tracks import Chunk, Stream, is_number
@@ -33,6 +34,15 @@ async def up_to_date(sources: FactSources, user_id: str, *, timezone: str, place
 
     `places` bounds how many samples a process holds. Raises AccountDeleted and StoreUnavailable.
     """
+    try:
+        return await _drawn_up(sources, user_id, timezone, places)
+    except AccountDeleted:
+        # The erasure may have passed before the last facts were written.
+        await sources.facts.erase(user_id)
+        raise
+
+
+async def _drawn_up(sources: FactSources, user_id: str, timezone: str, places: asyncio.Semaphore) -> Followed:
     followed = await sources.facts.followed(user_id)
     head = await sources.store.head(user_id)
     if head is None:
@@ -61,6 +71,7 @@ async def up_to_date(sources: FactSources, user_id: str, *, timezone: str, place
         await sources.facts.keep(user_id, drawn)
         await sources.facts.advance(user_id, reached)
         if len(changed) < _AT_ONCE:
+            await sources.store.head(user_id)  # raises if the account was erased meanwhile
             return reached
 
 

@@ -8,7 +8,7 @@ from fitness_api.workouts.recording import Session
 from sync.document import Document
 from sync.tracks import is_number
 
-# Two devices are started by one person one after the other; the contract's numbers.
+# Two devices are started by one person one after the other; the protocol's numbers.
 STARTS_WITHIN_MS: Final = 60_000
 LASTS_WITHIN: Final = 0.1
 

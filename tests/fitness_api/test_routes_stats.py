@@ -1,6 +1,8 @@
 """Statistics over HTTP: of everything that was written before, however late it arrived."""
 
+import asyncio
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,7 +10,13 @@ import httpx
 import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 
+from fitness_api import erase
+from fitness_api.statistics.fact_store import Drawn
+from fitness_api.statistics.fact_store_mongo import MongoFactStore
+from fitness_api.statistics.follow import FactSources, up_to_date
+from sync.errors import AccountDeleted
 from tests.fitness_api.client import Json, bearer, registered
+from tests.fitness_api.erasing import stores_of
 from tests.fitness_api.workouts.recordings import RIDE, recorded
 
 SVG = "image/svg+xml"
@@ -121,6 +129,24 @@ async def test_facts_of_another_version_or_epoch_are_drawn_anew(
             "weeks"
         ][0]["workouts"] == 1
         assert await database["workout_facts"].count_documents({"facts": {"$exists": True}}) == 1
+
+
+async def test_facts_that_an_erasure_overtakes_are_removed_by_their_writer(
+    ada: Athlete, api: httpx.AsyncClient, database: AsyncDatabase[dict[str, Any]]
+) -> None:
+    await ada.trained(0)
+    user_id = (await api.get("/v1/me", headers=ada.headers)).json()["user_id"]
+    erased = stores_of(database)
+
+    class Overtaken(MongoFactStore):
+        async def keep(self, user_id: str, drawn: Sequence[Drawn]) -> None:
+            await erase.account(erased, user_id, now_ms=1)
+            await super().keep(user_id, drawn)
+
+    sources = FactSources(erased.sync, erased.tracks, Overtaken(database))
+    with pytest.raises(AccountDeleted):
+        await up_to_date(sources, user_id, timezone="UTC", places=asyncio.Semaphore(1))
+    assert await database["workout_facts"].count_documents({"user_id": user_id}) == 0
 
 
 @pytest.mark.parametrize(

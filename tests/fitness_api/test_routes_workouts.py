@@ -79,6 +79,14 @@ async def test_a_workout_of_an_id_may_be_sent_again(ada: Client) -> None:
     assert {answer.status_code for answer in raced} == {200}
 
 
+async def test_a_workout_without_an_id_is_made_once_under_one_idempotency_key(ada: Client) -> None:
+    key = {"Idempotency-Key": str(uuid4())}
+    answers = [await ada.call("POST", json={"title": "Run"}, headers=key) for _ in range(3)]
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert len((await ada.call("GET")).json()["workouts"]) == 1
+
+
 async def test_devices_see_it_and_it_sees_devices(ada: Client) -> None:
     made = await ada.made(title="From the web", started_at=STARTED)
     device_id = (await ada.api.post("/v1/devices", json=installation(), headers=ada.headers)).json()["device_id"]

@@ -20,7 +20,7 @@ from fitness_api.identity.single_use import Artefact, SingleUse, Used
 from fitness_api.identity.store import Store
 
 KIND: Final = "authorization_code"
-LIFETIME_MS: Final = 60_000  # the contract's number: an app that was opened by it redeems it at once
+LIFETIME_MS: Final = 60_000  # the protocol's number: an app that was opened by it redeems it at once
 
 _REPLAYED: Final = b"!"  # before the session's id, once the code was presented again
 

@@ -18,7 +18,7 @@ ALPHABET: Final = (
     "BCDFGHJKLMNPQRSTVWXZ"  # RFC 8628 section 6.1: no vowels, so no words; nothing that looks like a digit
 )
 LETTERS: Final = 8
-LIFETIME_MS: Final = 600_000  # the contract's number
+LIFETIME_MS: Final = 600_000  # the protocol's number
 INTERVAL_S: Final = 5  # RFC 8628 section 3.2: what a device takes where nothing is said
 SLOWER_BY_S: Final = 5  # RFC 8628 section 3.5
 _JITTER_MS: Final = 1_000  # what a radio adds to one poll and not to the next

@@ -22,7 +22,7 @@ from fitness_api.identity.scopes import USER_SCOPES
 from fitness_api.identity.sessions import Sessions, TokenPair
 from fitness_api.identity.store import Store
 
-# A device is held by whoever is near: it gets nothing by which the account itself is changed; the contract's rule.
+# A device is held by whoever is near: it gets nothing by which the account itself is changed; the protocol's rule.
 WITHHELD: Final = frozenset({"account"})
 
 # With a million codes waiting, four in a row are taken once in 10^17 times.

@@ -47,7 +47,7 @@ from fitness_api.identity.single_use import Artefact, SingleUse
 FEDERATED: Final = "fed"
 
 NONCE_KIND: Final = "oidc_nonce"
-NONCE_MS: Final = 300_000  # from the button to the provider's answer; the contract's number
+NONCE_MS: Final = 300_000  # from the button to the provider's answer; the protocol's number
 _HEX_DIGEST: Final = 64
 
 # Each round means that somebody else changed the account, or claimed the identity, since it was read.
