@@ -1,4 +1,7 @@
-"""Conflicts: what becomes of changes, in which order, under which stamps, and when they are refused."""
+"""Conflicts: what becomes of changes, in which order, under which stamps, and when they are refused.
+
+Long, because one pure function decides all of it, and its tests share the least account that it runs on.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise

@@ -1,4 +1,7 @@
-"""Links, resets and changes over real stores; the mail server is a real one too."""
+"""Links, resets and changes over real stores; the mail server is a real one too.
+
+Long, because the flows of four kinds of link share their mailbox and their clock.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -39,8 +39,8 @@ async def test_of_many_redeemers_one_gets_it(database: AsyncDatabase[dict[str, A
     got = await asyncio.gather(*((one, other)[n % 2].use("reset", digest, now_ms=NOW_MS) for n in range(50)))
     assert [each for each in got if isinstance(each, Artefact)] == [given]
     assert [each for each in got if each == Used(given, b"")] == [Used(given, b"")] * 49
-    await one.annotate("reset", digest, b"session 7")
-    assert await other.use("reset", digest, now_ms=NOW_MS) == Used(given, b"session 7")
+    await one.annotate("reset", digest, b"its session")
+    assert await other.use("reset", digest, now_ms=NOW_MS) == Used(given, b"its session")
 
 
 async def test_it_can_be_read_until_it_is_redeemed(artefacts: MongoSingleUse) -> None:

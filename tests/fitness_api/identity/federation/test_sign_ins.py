@@ -1,4 +1,7 @@
-"""Sign-ins against real stores and an issuer over real HTTP; the five attacks of "Pre-hijacked accounts" among them."""
+"""Sign-ins against real stores and an issuer over real HTTP; the five attacks of "Pre-hijacked accounts" among them.
+
+Long, because each attack is told from the attacker's first step to the victim's last.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
