@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from sync import changes, values
-from sync.document import Document, escaped
+from sync.document import MAX_PATHS, Document, escaped
 from sync.schema import COLLECTIONS, Field
 from sync.values import ValueInvalid
 
@@ -39,8 +39,11 @@ def paths(
     wanted: dict[str, Any] = {}
     for name, value in given.items():
         spec = fields.get(name)
-        if name in _KEPT_BY_US:
+        field = name.partition("/")[0]
+        if field in _KEPT_BY_US:
             raise PatchInvalid(_pointer(name), "Uploads and imports keep this list; it is not written.")
+        if spec is None and field in fields:
+            raise PatchInvalid(_pointer(name), "A field is written as it is read, and not by paths into it.")
         if spec is None or spec.shape == "register":
             wanted[name] = value
         elif spec.shape == "set":
@@ -77,6 +80,8 @@ def _children(
     given = [] if value is None else value
     if not isinstance(given, list) or any(not isinstance(child, dict) for child in given):
         raise PatchInvalid(_pointer(name), "This is a list of objects.")
+    if len(given) > MAX_PATHS:
+        raise PatchInvalid(_pointer(name), f"A document has {MAX_PATHS} paths at most, and each of these takes one.")
     known = {path.split("/")[1] for path in there if path.startswith(f"{name}/")}
     wanted: dict[str, Any] = {}
     named: set[str] = set()

@@ -14,6 +14,10 @@ from msgspec import Struct
 
 MAX_OFFSET_S: Final = 14 * 3600  # of Kiritimati
 
+# Documents may name any instant; a local day of the first and of the last year that there is may be none.
+MIN_MS: Final = -2_208_988_800_000  # 1900
+MAX_MS: Final = 4_102_444_800_000  # 2100
+
 
 class Streak(Struct, frozen=True):
     """first, last: local days, ISO 8601."""
@@ -31,7 +35,10 @@ class Streaks(Struct, frozen=True):
 
 
 def local_day(started_at_ms: int, *, timezone: str | None, utc_offset_s: int | None, default: str = "UTC") -> date:
-    """Return the day on which it began there: by its time zone, else its offset from UTC, else the zone of the account."""
+    """Return the day on which it began there: by its time zone, else its offset from UTC, else the zone of the account.
+
+    started_at_ms: from MIN_MS to MAX_MS.
+    """
     instant = datetime.fromtimestamp(started_at_ms / 1000, UTC)
     if timezone is None and utc_offset_s is not None:
         return (instant + timedelta(seconds=utc_offset_s)).date()

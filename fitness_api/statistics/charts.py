@@ -198,7 +198,8 @@ def _grid(up: _Scale, unit: str) -> list[str]:
 
 def _time_axis(across: _Scale) -> list[str]:
     minutes = (across.high - across.low) / 60_000
-    step = next((step for step in _MINUTES if minutes / step <= _TICKS), _MINUTES[-1])
+    days = _MINUTES[-1] * ceil(minutes / _TICKS / _MINUTES[-1])  # two samples may lie centuries apart
+    step = next((step for step in _MINUTES if minutes / step <= _TICKS), days)
     parts = []
     for minute in range(0, int(minutes) + 1, step):
         label = f"{minute // 60}:{minute % 60:02}" if minutes >= 60 else f"{minute} min"

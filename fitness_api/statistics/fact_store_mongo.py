@@ -1,4 +1,4 @@
-"""Facts on MongoDB: `workout_facts` holds `{_id: "<user>/<workout>", user_id, seq, facts?}`, and `"<user>/.followed"` how far they go.
+"""Facts on MongoDB: `workout_facts` holds `{_id: "<user>/<workout>", user_id, epoch, version, seq, facts?}`, and `"<user>/.followed"` how far they go.
 
 A workout that came to nothing keeps its row without facts, so that a slower writer does not bring back what it was before.
 """
@@ -46,14 +46,14 @@ class MongoFactStore:
             found = await self._facts.find_one({"_id": f"{user_id}/{_FOLLOWED}", "user_id": user_id})
         return None if found is None else msgspec.convert(found, Followed)
 
-    async def keep(self, user_id: str, drawn: Sequence[Drawn]) -> None:
+    async def keep(self, user_id: str, drawn: Sequence[Drawn], of: Followed) -> None:
         changes = []
         for one in drawn:
             key = {"_id": f"{user_id}/{one.workout_id}", "user_id": user_id}
-            row: dict[str, Any] = {**key, "seq": one.seq}
+            row: dict[str, Any] = {**key, "epoch": of.epoch, "version": of.version, "seq": one.seq}
             if one.facts is not None:
                 row["facts"] = Binary(_encode(one.facts))
-            changes.append(ReplaceOne({**key, "seq": {"$lt": one.seq}}, row, upsert=True))
+            changes.append(ReplaceOne({**key, **_behind(of, one.seq)}, row, upsert=True))
         if not changes:
             return
         try:
@@ -66,16 +66,17 @@ class MongoFactStore:
 
     async def advance(self, user_id: str, followed: Followed) -> None:
         key = {"_id": f"{user_id}/{_FOLLOWED}", "user_id": user_id}
-        others = [{"epoch": {"$ne": followed.epoch}}, {"version": {"$ne": followed.version}}]
-        behind = {**key, "$or": [*others, {"seq": {"$lt": followed.seq}}]}
+        behind = {**key, **_behind(followed, followed.seq)}
         with translated(), suppress(DuplicateKeyError):
             await self._facts.replace_one(behind, {**key, **msgspec.to_builtins(followed)}, upsert=True)
 
-    async def all(self, user_id: str) -> list[Facts]:
+    async def all(self, user_id: str, of: Followed) -> list[Facts]:
         # "0" follows "/" as it does in ids; what is below it is how far the facts go.
         owned = {
             "user_id": user_id,
             "_id": {"$gt": f"{user_id}/{_FOLLOWED}", "$lt": f"{user_id}0"},
+            "epoch": of.epoch,
+            "version": of.version,
             "facts": {"$exists": True},
         }
         cursor = self._facts.find(owned, {"facts": 1}, hint="_id_", batch_size=_READ_AT_ONCE)
@@ -89,3 +90,7 @@ class MongoFactStore:
     async def erase(self, user_id: str) -> None:
         with translated():
             await remove_all(self._facts, user_id)
+
+
+def _behind(of: Followed, seq: int) -> dict[str, Any]:
+    return {"$or": [{"epoch": {"$ne": of.epoch}}, {"version": {"$ne": of.version}}, {"seq": {"$lt": seq}}]}

@@ -3,15 +3,19 @@
 Heart rates are kept as a histogram: of it zones and impulses follow exactly, for whatever profile is in force on that day.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from fitness_api.statistics import best_efforts, calendars, power_load, samples, strength
 from fitness_api.statistics.samples import Value
 
-VERSION: Final = 1  # of how facts are drawn; another one draws all anew
+VERSION: Final = 2  # of how facts are drawn; another one draws all anew
+
+# No heart beats faster. Other numbers of a heart-rate stream are faults of the sensor, and of any number of them.
+_MAX_BPM: Final = 300
 
 _TOO_FAST_MPS: Final = 60.0  # a GPS jump; no athlete, and no descent either
 
@@ -35,6 +39,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     workout_id: str
     day: str
     started_at_ms: int
+    tells_zone: bool = True
     sport: str
     elapsed_s: float = 0.0
     moving_s: float | None = None
@@ -67,21 +72,17 @@ def drawn(
     pulse: Series | None = None,
     power: Series | None = None,
     way_m: Series | None = None,
-    timezone: str = "UTC",
 ) -> Facts | None:
-    """Return the facts of a workout as `sync.document.read` gives it. None: nothing tells when it was.
+    """Return the facts of a workout as `sync.document.read` gives it. None: nothing tells when it was, or no plausible time.
 
-    way_m: the distance so far, cumulative. timezone: the account's, for workouts that tell neither zone nor offset.
+    way_m: the distance so far, cumulative. The day of a workout that tells neither zone nor offset is that of UTC.
     """
-    if started_at_ms is None:
+    if started_at_ms is None or not calendars.MIN_MS <= started_at_ms <= calendars.MAX_MS:
         return None
     zone, offset_s = document.get("timezone"), document.get("utc_offset_s")
-    day = calendars.local_day(
-        started_at_ms,
-        timezone=zone if isinstance(zone, str) and calendars.is_zone(zone) else None,
-        utc_offset_s=offset_s if type(offset_s) is int and abs(offset_s) <= calendars.MAX_OFFSET_S else None,
-        default=timezone,
-    )
+    told_zone = zone if isinstance(zone, str) and calendars.is_zone(zone) else None
+    told_offset_s = offset_s if type(offset_s) is int and abs(offset_s) <= calendars.MAX_OFFSET_S else None
+    day = calendars.local_day(started_at_ms, timezone=told_zone, utc_offset_s=told_offset_s)
     elapsed = _number(document, "elapsed_time_s")
     if elapsed is None:
         elapsed = max(0, (ended_at_ms or started_at_ms) - started_at_ms) / 1000
@@ -91,6 +92,7 @@ def drawn(
         workout_id=workout_id,
         day=day.isoformat(),
         started_at_ms=started_at_ms,
+        tells_zone=told_zone is not None or told_offset_s is not None,
         sport=sport if isinstance(sport, str) else "other",
         elapsed_s=elapsed,
         moving_s=_first(_number(document, "moving_time_s"), _number(document, "timer_time_s")),
@@ -108,10 +110,21 @@ def drawn(
     )
 
 
+def in_zone(facts: Iterable[Facts], timezone: str) -> list[Facts]:
+    """Return them with the days of the account's present zone where the workout told none: a new zone moves those, and them alone."""
+    return [
+        one
+        if one.tells_zone
+        else replace(one, day=calendars.local_day(one.started_at_ms, timezone=timezone, utc_offset_s=None).isoformat())
+        for one in facts
+    ]
+
+
 def _histogram(pulse: Series) -> tuple[tuple[int, int], ...]:
     spent: dict[int, int] = {}
     for bpm, held_ms in samples.spans(pulse.times_ms, pulse.values):
-        spent[round(bpm)] = spent.get(round(bpm), 0) + held_ms
+        if 0 < round(bpm) <= _MAX_BPM:
+            spent[round(bpm)] = spent.get(round(bpm), 0) + held_ms
     return tuple(sorted(spent.items()))
 
 

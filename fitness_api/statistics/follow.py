@@ -29,7 +29,7 @@ class FactSources(NamedTuple):
     facts: FactStore
 
 
-async def up_to_date(sources: FactSources, user_id: str, *, timezone: str, places: asyncio.Semaphore) -> Followed:
+async def up_to_date(sources: FactSources, user_id: str, *, places: asyncio.Semaphore) -> Followed:
     """Draw what is missing, and return how far the facts go: at least to what was written before this was called.
 
     `places` bounds how many samples a process holds. Raises AccountDeleted and StoreUnavailable.
@@ -48,11 +48,12 @@ async def _drawn_up(sources: FactSources, user_id: str, timezone: str, places: a
     if head is None:
         return Followed(epoch=0, seq=0, version=facts.VERSION)
     is_of_it = followed is not None and (followed.epoch, followed.version) == (head.epoch, facts.VERSION)
-    after = followed.seq if followed is not None and is_of_it and followed.seq <= head.seq else 0
+    after = followed.seq if followed is not None and is_of_it else 0
     if followed is not None and is_of_it and after == head.seq:
         return followed
-    if after == 0:
+    if after > head.seq:  # it was restored to a state of before, without a new epoch
         await sources.facts.erase(user_id)
+        after = 0
     while True:
         async with sources.store.view(user_id) as view:
             if view is None:
@@ -65,19 +66,18 @@ async def _drawn_up(sources: FactSources, user_id: str, timezone: str, places: a
             after = changed[-1].seq if len(changed) == _AT_ONCE else view.head.seq
             reached = Followed(epoch=view.head.epoch, seq=after, version=facts.VERSION)
         drawn = [
-            Drawn(document.key.id, document.seq, await _drawn(sources, user_id, document, timezone, places))
+            Drawn(document.key.id, document.seq, await _drawn(sources, user_id, document, places))
             for document in changed
         ]
-        await sources.facts.keep(user_id, drawn)
+        # Nothing is erased before: another process, which draws the same, may have come to the end meanwhile.
+        await sources.facts.keep(user_id, drawn, reached)
         await sources.facts.advance(user_id, reached)
         if len(changed) < _AT_ONCE:
             await sources.store.head(user_id)  # raises if the account was erased meanwhile
             return reached
 
 
-async def _drawn(
-    sources: FactSources, user_id: str, document: Document, timezone: str, places: asyncio.Semaphore
-) -> Facts | None:
+async def _drawn(sources: FactSources, user_id: str, document: Document, places: asyncio.Semaphore) -> Facts | None:
     if document.purged or document.deleted:
         return None
     shown = read(document)
@@ -86,10 +86,10 @@ async def _drawn(
         if shown.get("tracks"):
             async for one in sources.tracks.read(user_id, document.key.id, _NEEDED):
                 chunks.setdefault(one.chunk.stream, []).append(one.chunk)
-        return await asyncio.to_thread(_facts, document.key.id, shown, chunks, timezone)
+        return await asyncio.to_thread(_facts, document.key.id, shown, chunks)
 
 
-def _facts(workout_id: str, shown: dict[str, object], chunks: dict[Stream, list[Chunk]], timezone: str) -> Facts | None:
+def _facts(workout_id: str, shown: dict[str, object], chunks: dict[Stream, list[Chunk]]) -> Facts | None:
     session = exports.session(shown, chunks)
     return facts.drawn(
         workout_id,
@@ -100,7 +100,6 @@ def _facts(workout_id: str, shown: dict[str, object], chunks: dict[Stream, list[
         pulse=_series(chunks.get("heart_rate")),
         power=_series(chunks.get("power")),
         way_m=_way(chunks),
-        timezone=timezone,
     )
 
 
@@ -130,7 +129,7 @@ def _way(chunks: dict[Stream, list[Chunk]]) -> Series | None:
     far, distances = 0.0, []
     for index, at in enumerate(speeds.times_ms):
         before = speeds.values[index - 1] if index else None
-        if before is not None:
+        if before is not None and before > 0:  # a sensor may say anything, and the way never shrinks
             far += before * min(at - speeds.times_ms[index - 1], 10_000) / 1000
         distances.append(far)
     return _rising(speeds.times_ms, distances)

@@ -18,6 +18,7 @@ from fitness_api.workouts.recording import FileFormat
 _GZIP: Final = b"\x1f\x8b"
 _ZIP: Final = b"PK\x03\x04"
 _EMPTY_ZIP: Final = b"PK\x05\x06"
+_ENTRY: Final = b"PK\x01\x02"  # begins each line of a zip's directory
 _FIT: Final = b".FIT"
 _FIT_AT: Final = slice(8, 12)
 
@@ -102,13 +103,14 @@ def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, *, limit_bytes:
 
 def entries_of(body: bytes, *, most: int) -> Iterator[tuple[zipfile.ZipFile, zipfile.ZipInfo]]:
     """Give the files of a zip that are no rubbish. Raises FileDamaged, also where there are more than `most` entries."""
+    # Before the library lists them: an entry takes 46 bytes of the file, and some 600 in memory.
+    if body.count(_ENTRY) > most:
+        raise FileDamaged(f"The zip has over {most} entries.")
     try:
         archive = zipfile.ZipFile(io.BytesIO(body))
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise FileDamaged("The file is not the zip that it claims to be, or ends too early.") from error
     with archive:
-        if len(archive.infolist()) > most:
-            raise FileDamaged(f"The zip has over {most} entries.")
         for entry in archive.infolist():
             if not entry.is_dir() and not is_rubbish(entry.filename):
                 yield archive, entry

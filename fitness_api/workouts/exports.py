@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from fitness_api.workouts.recording import Lap, Samples, Session
 from sync import tracks
 from sync.schema import SPORTS
 from sync.tracks import Chunk, Number, Sample, Stream, is_number
+
+_MIN_MS: Final = -62_135_596_800_000  # the first instant of the year 1, before which UTC has no name for one
 
 
 def session(document: Mapping[str, Any], chunks: Mapping[Stream, Sequence[Chunk]]) -> Session | None:
@@ -24,7 +26,7 @@ def session(document: Mapping[str, Any], chunks: Mapping[Stream, Sequence[Chunk]
     elapsed = _number(document.get("elapsed_time_s"))
     over = max([began, *times, *([] if ended is None else [ended])])
     if over == began and elapsed is not None:
-        over = began + round(1000 * elapsed)
+        over = min(began + round(1000 * elapsed), tracks.MAX_START_MS)
     sport = document.get("sport")
     return Session(
         sport=sport if sport in SPORTS else "other",
@@ -45,14 +47,15 @@ def session(document: Mapping[str, Any], chunks: Mapping[Stream, Sequence[Chunk]
 
 
 def instant_ms(value: Any) -> int | None:
-    """Return Unix milliseconds of an instant as documents hold it. None: it is none."""
+    """Return Unix milliseconds of an instant as documents hold it. None: it is none, or not of the years 1 to 9999 in UTC."""
     if not isinstance(value, str) or len(value) > 40:
         return None
     try:
         at = datetime.fromisoformat(value)
-        return None if at.tzinfo is None else round(at.timestamp() * 1000)
+        at_ms = None if at.tzinfo is None else round(at.timestamp() * 1000)
     except (ValueError, OverflowError):
         return None
+    return at_ms if at_ms is not None and _MIN_MS <= at_ms <= tracks.MAX_START_MS else None
 
 
 def _samples(chunks: Sequence[Chunk]) -> Samples:

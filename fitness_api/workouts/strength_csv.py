@@ -27,6 +27,11 @@ MAX_ROWS: Final = 200_000
 # A document has 2,000 paths, and a set takes up to nine.
 MAX_SETS_A_WORKOUT: Final = 200
 MAX_TEXT: Final = 500
+# No app writes thirty. A row is as wide as its header, however short it is.
+MAX_COLUMNS: Final = 100
+
+_MIN_MS: Final = 0  # 1970: no app's log is older
+_MAX_MS: Final = 4_102_444_800_000  # 2100
 
 _STRONG: Final = frozenset({"Date", "Workout Name", "Exercise Name", "Set Order"})
 _HEVY: Final = frozenset({"title", "start_time", "exercise_title", "set_index"})
@@ -118,7 +123,7 @@ def parsed(
     Raises NotALog, or UnitMissing if neither tells a unit of which the file has numbers.
     """
     rows = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")), delimiter=_delimiter(text), restval="")
-    header = {name.strip() for name in rows.fieldnames or () if name}
+    header = _header(rows)
     app: App
     if header >= _STRONG:
         app, read = "strong", _Strong(ZoneInfo(timezone), weight_unit, distance_unit).read
@@ -225,6 +230,16 @@ class _Hevy:
         )
 
 
+def _header(rows: "csv.DictReader[str]") -> set[str]:
+    try:
+        names = rows.fieldnames or ()
+    except csv.Error as error:
+        raise NotALog(f"The first line cannot be taken apart ({error}).") from None
+    if len(names) > MAX_COLUMNS:
+        raise NotALog(f"The first line names over {MAX_COLUMNS} columns.")
+    return {name.strip() for name in names if name}
+
+
 def _numbered(
     rows: "csv.DictReader[str]", errors: list[RowError]
 ) -> Iterator[tuple[int, Mapping[str | None, str | list[str] | None]]]:
@@ -264,9 +279,11 @@ def _instant_ms(text: str, zone: ZoneInfo) -> int:
     plain = _SPACES.sub(" ", text).strip()
     for form in _TIMES:
         try:
-            return round(datetime.strptime(plain, form).replace(tzinfo=zone).timestamp() * 1000)
+            at_ms = round(datetime.strptime(plain, form).replace(tzinfo=zone).timestamp() * 1000)
         except (ValueError, OverflowError):
             continue
+        if _MIN_MS <= at_ms <= _MAX_MS:
+            return at_ms
     raise _RowInvalid(f"{_quoted(text)} is no date and time that is known.")
 
 

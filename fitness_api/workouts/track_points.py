@@ -12,6 +12,7 @@ from sync.tracks import MAX_OFFSET_MS, Number, Sample, Stream, is_number
 ON_FOOT: Final = frozenset({"run", "walk", "hike"})
 
 MIN_TIME_MS: Final = 315_532_800_000  # 1980, when GPS time begins; nothing was recorded before
+MAX_TIME_MS: Final = 4_102_444_800_000  # 2100; a clock that says more is wrong
 
 _DIGITS: Final = 6  # of a second's fraction, which datetime takes at most
 
@@ -80,7 +81,7 @@ def instant_ms(text: str | None) -> int | None:
         at_ms = round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
     except (ValueError, OverflowError):
         return None
-    return at_ms if at_ms >= MIN_TIME_MS else None
+    return at_ms if MIN_TIME_MS <= at_ms <= MAX_TIME_MS else None
 
 
 def number(text: str | None) -> Number | None:

@@ -149,8 +149,9 @@ async def add_the_rest(database: AsyncDatabase[dict[str, Any]], user_id: str) ->
     await MongoOutbox(database).put(letter)
     facts = MongoFactStore(database)
     one = Facts(workout_id=new_id(), day="2026-05-01", started_at_ms=1, sport="run")
-    await facts.keep(user_id, [Drawn(one.workout_id, 1, one)])
-    await facts.advance(user_id, Followed(epoch=1, seq=1, version=1))
+    followed = Followed(epoch=1, seq=1, version=1)
+    await facts.keep(user_id, [Drawn(one.workout_id, 1, one)], followed)
+    await facts.advance(user_id, followed)
 
 
 async def traces(database: AsyncDatabase[dict[str, Any]], names: Sequence[str]) -> Found:

@@ -9,15 +9,17 @@ from typing import Any
 import httpx
 import pytest
 from pymongo.asynchronous.database import AsyncDatabase
+from redis.asyncio import Redis
 
 from fitness_api import erase
-from fitness_api.statistics.fact_store import Drawn
+from fitness_api.statistics.fact_store import Drawn, Followed
 from fitness_api.statistics.fact_store_mongo import MongoFactStore
 from fitness_api.statistics.follow import FactSources, up_to_date
 from sync.errors import AccountDeleted
 from tests.fitness_api.client import Json, bearer, registered
 from tests.fitness_api.erasing import stores_of
 from tests.fitness_api.workouts.recordings import RIDE, recorded
+from tests.sync.model import new_id
 
 SVG = "image/svg+xml"
 
@@ -139,14 +141,63 @@ async def test_facts_that_an_erasure_overtakes_are_removed_by_their_writer(
     erased = stores_of(database)
 
     class Overtaken(MongoFactStore):
-        async def keep(self, user_id: str, drawn: Sequence[Drawn]) -> None:
+        async def keep(self, user_id: str, drawn: Sequence[Drawn], of: Followed) -> None:
             await erase.account(erased, user_id, now_ms=1)
-            await super().keep(user_id, drawn)
+            await super().keep(user_id, drawn, of)
 
     sources = FactSources(erased.sync, erased.tracks, Overtaken(database))
     with pytest.raises(AccountDeleted):
-        await up_to_date(sources, user_id, timezone="UTC", places=asyncio.Semaphore(1))
+        await up_to_date(sources, user_id, places=asyncio.Semaphore(1))
     assert await database["workout_facts"].count_documents({"user_id": user_id}) == 0
+
+
+async def test_workouts_without_a_zone_follow_the_account_to_a_new_one(ada: Athlete) -> None:
+    at = datetime.fromtimestamp(time.time(), UTC) - timedelta(days=10)
+    for told in ({}, {"timezone": "UTC"}):
+        await ada.trained(10, started_at=at.strftime("%Y-%m-%dT00:30:00.000Z"), **told)
+    assert (await ada.get("streaks"))["longest"]["days"] == 1
+    await ada.is_of(timezone="America/Los_Angeles")
+    assert (await ada.get("streaks"))["longest"]["days"] == 2
+
+
+async def test_an_answer_of_another_version_is_reckoned_anew(ada: Athlete, redis: Redis) -> None:
+    await ada.trained(0, distance_m=1_000)
+    first = await ada.get("records")
+    for key in [key async for key in redis.scan_iter("stats:*")]:
+        await redis.set(key, b"\x80")
+    assert await ada.get("records") == first
+
+
+_BEYOND = "0001-01-01T00:00:00+14:00"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"started_at": 5, "sets": [{"reps": "x", "weight_kg": [], "exercise": {}}], "timezone": {}, "sport": []},
+        {"started_at": "0001-01-01T00:00:00Z", "utc_offset_s": -3_600},
+        {"started_at": _BEYOND, "timezone": "Asia/Tokyo"},
+        {"started_at": "9999-12-31T23:59:59Z", "ended_at": _BEYOND, "timezone": "../etc/passwd"},
+        {"elapsed_time_s": 2**53, "laps": [{"started_at": _BEYOND, "timer_time_s": 2**53}]},
+    ],
+)
+async def test_no_workout_spoils_the_statistics(ada: Athlete, document: dict[str, Any]) -> None:
+    workout_id = await ada.trained(0, **document)
+    chunk = {"start": "9999-12-31T23:00:00Z", "offsets_ms": [0, 1, 2, 3], "values": [10**15, -(10**15), 0, 500_000]}
+    early = {**chunk, "start": "1970-01-01T00:00:00Z"}
+    for stream in ("heart_rate", "power", "speed", "altitude", "cadence"):
+        for body in (early, chunk):
+            path = f"/v1/workouts/{workout_id}/tracks/{stream}/{new_id()}"
+            assert (await ada.api.put(path, json=body, headers=ada.headers)).status_code == 201
+    await ada.is_of(hr_max_bpm=190, hr_rest_bpm=50)
+    for what in ("weekly", "records", "zones", "load", "streaks"):
+        await ada.get(what)
+    for path in ("/v1/stats/load.svg", f"/v1/workouts/{workout_id}/chart.svg"):
+        picture = await ada.api.get(path, headers=ada.headers)
+        assert (picture.status_code, len(picture.content) < 200_000) == (200, True)
+    for name in ("tcx", "fit"):
+        answer = await ada.api.get(f"/v1/workouts/{workout_id}/export", params={"format": name}, headers=ada.headers)
+        assert answer.status_code == 200, answer.text
 
 
 @pytest.mark.parametrize(

@@ -129,3 +129,17 @@ def test_positions_are_in_order() -> None:
     positions = [position(index) for index in range(300)]
     assert positions == sorted(positions)
     assert positions[0] == "c000"
+
+
+@pytest.mark.parametrize("name", ["tracks", f"tracks/{ONE}", f"imports/{ONE}", f"laps/{ONE}/trigger", "title/x"])
+def test_paths_into_fields_are_no_way_around_their_shape(name: str) -> None:
+    with pytest.raises(PatchInvalid):
+        patched(None, {name: True})
+
+
+def test_more_children_than_a_document_has_paths_are_refused_before_they_are_named() -> None:
+    def none() -> str:
+        raise AssertionError("no id is made")
+
+    with pytest.raises(PatchInvalid):
+        patched(None, {"laps": [{}] * (documents.MAX_PATHS + 1)}, none)

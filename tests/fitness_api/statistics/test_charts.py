@@ -115,3 +115,8 @@ def test_no_training_yet() -> None:
 @given(st.lists(st.floats(0, 5_000), min_size=1, max_size=60))
 def test_any_loads_can_be_drawn(loads: list[float]) -> None:
     drawn(charts.load(training_load.series(loads), first_day=date(2026, 1, 1), title="Load"))
+
+
+def test_samples_of_two_centuries_have_an_axis_of_few_ticks() -> None:
+    picture = charts.workout(title="", pulse=([0, 253_402_300_799_000], [120, 130]), altitude=None)
+    assert len(picture) < 10_000

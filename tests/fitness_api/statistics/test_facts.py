@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from fitness_api.statistics.facts import Facts, Lift, Series, drawn
+from fitness_api.statistics.facts import Facts, Lift, Series, drawn, in_zone
 
 START_MS = 1_777_617_000_000
 
@@ -40,6 +40,8 @@ def test_what_it_does_not_tell_follows_from_its_times_or_is_absent() -> None:
     [
         ({}, "UTC", "2026-05-01"),
         ({}, "Pacific/Kiritimati", "2026-05-01"),
+        ({}, "America/Los_Angeles", "2026-04-30"),
+        ({"utc_offset_s": 0}, "America/Los_Angeles", "2026-05-01"),
         ({"timezone": "America/Los_Angeles"}, "UTC", "2026-04-30"),
         ({"utc_offset_s": -7 * 3_600}, "UTC", "2026-04-30"),
         ({"timezone": "Mars/Olympus", "utc_offset_s": 10**9}, "UTC", "2026-05-01"),
@@ -47,7 +49,8 @@ def test_what_it_does_not_tell_follows_from_its_times_or_is_absent() -> None:
     ],
 )
 def test_the_day_is_where_it_was(document: dict[str, Any], account: str, day: str) -> None:
-    assert facts(document, timezone=account).day == day
+    [told] = in_zone([facts(document)], account)
+    assert told.day == day
 
 
 def test_heart_rates_are_a_histogram() -> None:
@@ -84,3 +87,16 @@ def test_sets_count_but_for_warm_ups() -> None:
     told = facts({"sets": sets})
     assert (told.sets, told.volume_kg) == (5, 100 * 5 + 100 * 3 + 100 * 30 + 10 * 10)
     assert told.lifts == (Lift("Squat", 100, 5, 0, 100 * (1 + 5 / 30)),)
+
+
+@pytest.mark.parametrize("started_at_ms", [-62_135_596_800_000, 253_402_300_799_999, -(2**53), 2**53])
+def test_a_clock_of_another_century_tells_no_day(started_at_ms: int) -> None:
+    document = {"utc_offset_s": -3_600}
+    assert drawn("w", document, started_at_ms=started_at_ms, ended_at_ms=None) is None
+    assert drawn("w", {"timezone": "Asia/Tokyo"}, started_at_ms=started_at_ms, ended_at_ms=None) is None
+
+
+def test_heart_rates_of_no_heart_are_left_out() -> None:
+    """A number for each of two million samples would be no histogram, and e to the power of a million is no load."""
+    times, values = [0, 1000, 2000, 3000, 4000], [0, 140, 10**6, -5, 300]
+    assert facts({}, pulse=Series(times, values)).pulse == ((140, 1000), (300, 1000))

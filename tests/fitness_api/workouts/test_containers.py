@@ -122,3 +122,10 @@ def test_a_mutated_zip_is_refused_or_read(at: int, byte: int, cut: int) -> None:
     body = body[: len(body) - cut % 40]
     with contextlib.suppress(FormatUnknown, FileDamaged, BodyTooLarge):
         opened(bytes(body), limit_bytes=LIMIT)
+
+
+def test_a_directory_of_countless_entries_is_refused_before_it_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = zipped(*((f"{number}.gpx", b"") for number in range(containers.MAX_ENTRIES + 1)))
+    monkeypatch.setattr(zipfile, "ZipFile", None)
+    with pytest.raises(FileDamaged, match="entries"):
+        opened(many, limit_bytes=LIMIT)

@@ -170,3 +170,19 @@ def test_whatever_stands_in_the_rows(rows: list[list[str]], header: str) -> None
     except NotALog:
         return
     assert all(workout.sets for workout in log.workouts)
+
+
+@pytest.mark.parametrize(
+    ("date", "zone"),
+    [("9999-12-31 23:59:00", "UTC"), ("0001-01-01 00:00:00", "Asia/Tokyo"), ("1901-01-01 00:00:00", "UTC")],
+)
+def test_a_start_in_no_time_of_this_app_is_told(date: str, zone: str) -> None:
+    log = parsed(f"{STRONG}{date},Push,1h,Bench,1,,5,,,,,\n", timezone=zone)
+    assert log.workouts == []
+    assert [error.row for error in log.errors] == [2]
+
+
+@pytest.mark.parametrize("header", ["a" * 200_000, "a\rb\n", STRONG.strip() + "," * 100 + "\n"])
+def test_a_first_line_that_is_none(header: str) -> None:
+    with pytest.raises(NotALog):
+        parsed(header, timezone=BERLIN)
