@@ -238,7 +238,7 @@ def _asked_limit(request: Request[Resources]) -> int:
 
 def _cursor(document: Document) -> str:
     at = document.values.get("started_at")
-    place = f"{document.key.id}/{at if isinstance(at, str) else ''}"
+    place = f"{document.key.id}/{at}" if isinstance(at, str) else document.key.id
     return urlsafe_b64encode(place.encode()).decode().rstrip("=")
 
 
@@ -247,12 +247,12 @@ def _asked_place(request: Request[Resources]) -> Began | None:
     if not asked:
         return None
     try:
-        workout_id, _, at = urlsafe_b64decode(asked + "=" * (-len(asked) % 4)).decode().partition("/")
+        workout_id, slash, at = urlsafe_b64decode(asked + "=" * (-len(asked) % 4)).decode().partition("/")
     except ValueError:
-        workout_id, at = "", ""
+        workout_id, slash, at = "", "", ""
     if not changes.is_uuid(workout_id):
         raise InvalidBody(Invalid("", "cursor: not one that this list gave."))
-    return Began(at or None, workout_id)
+    return Began(at if slash else None, workout_id)
 
 
 def _new_id() -> str:

@@ -111,6 +111,8 @@ def _series(chunks: Sequence[Chunk] | None) -> Series | None:
     joined = tracks.join(chunks)
     for offset, value in zip(joined.offsets_ms, joined.values, strict=True):
         at = joined.start_ms + offset
+        if offset > tracks.MAX_OFFSET_MS:
+            break  # a chunk of another month: no workout goes on until then, and a value for each second of it would
         if not times or at > times[-1]:
             times.append(at)
             values.append(value if is_number(value) else None)

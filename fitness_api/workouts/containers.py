@@ -30,6 +30,9 @@ MAX_ENTRIES: Final = 100
 
 _PIECE_BYTES: Final = 256 * 1024
 
+# What archivers write. Of bzip2 and LZMA the library decompresses a piece whole, however large: 256 KiB of it may hold gigabytes.
+_METHODS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+
 
 class File(NamedTuple):
     """data: decompressed. sha256: of it, in hex."""
@@ -86,6 +89,8 @@ def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, *, limit_bytes:
     """Raises FileDamaged, or BodyTooLarge however small the entry claims to be."""
     if entry.flag_bits & 1:
         raise FileDamaged("The zip is encrypted.")
+    if entry.compress_type not in _METHODS:
+        raise FileDamaged("A file in the zip is compressed in a way that is not read here.")
     pieces: list[bytes] = []
     size = 0
     try:
@@ -96,7 +101,7 @@ def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, *, limit_bytes:
                     raise BodyTooLarge(limit_bytes=limit_bytes)
                 pieces.append(piece)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError) as error:
-        raise FileDamaged("A file in the zip is damaged, or compressed in a way that is not read here.") from error
+        raise FileDamaged("A file in the zip is damaged.") from error
     data = b"".join(pieces)
     return unzipped(data, limit_bytes=limit_bytes) if data.startswith(_GZIP) else data
 
@@ -112,7 +117,7 @@ def entries_of(body: bytes, *, most: int) -> Iterator[tuple[zipfile.ZipFile, zip
         raise FileDamaged("The file is not the zip that it claims to be, or ends too early.") from error
     with archive:
         for entry in archive.infolist():
-            if not entry.is_dir() and not is_rubbish(entry.filename):
+            if not is_rubbish(entry.filename) and not entry.is_dir():  # without a name it is no directory but an error
                 yield archive, entry
 
 

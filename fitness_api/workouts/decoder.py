@@ -95,7 +95,7 @@ async def _decode(data: bytes) -> Recording:
     finally:
         await _end(process)
     if process.returncode == 0:
-        return msgspec.msgpack.decode(out, type=Recording)
+        return await asyncio.to_thread(msgspec.msgpack.decode, out, type=Recording)  # of up to 100 MB
     refusal = _REFUSALS.get(process.returncode or 0)
     if refusal is None:
         _log.error(

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from fitness_api.workouts import containers, fit_file, gpx_file, tcx_file
-from fitness_api.workouts.recording import MAX_SESSIONS, Recording, TooComplex
+from fitness_api.workouts.recording import MAX_LAPS, MAX_SESSIONS, Recording, TooComplex
 from sync.track_store import MAX_SAMPLES
 
 EXIT_UNREADABLE: Final = 65  # EX_DATAERR of sysexits.h, and the numbers after it
@@ -41,6 +41,8 @@ def decode(data: bytes) -> Recording:
     for session in found.sessions:
         if sum(len(samples.values) for samples in session.streams.values()) > MAX_SAMPLES:
             raise TooComplex(f"A session has over {MAX_SAMPLES} samples.")
+        if len(session.laps) > MAX_LAPS:
+            raise TooComplex(f"A session has over {MAX_LAPS} laps.")
     return found
 
 

@@ -107,8 +107,10 @@ class Importer(NamedTuple):
             return None
         if not record.merged:
             return Imported(record.import_id, record.workouts, record.warnings, is_new=False)
-        file = b"".join([piece async for piece in self.imports.read_file(record)])
-        recording = await self.decoder.decode(file)
+        with self.decoder.room() as keep:
+            keep(record.size_bytes)
+            file = b"".join([piece async for piece in self.imports.read_file(record)])
+            recording = await self.decoder.decode(file)
         async with self._erasing_what_is_erased(user_id), self._alone(user_id):
             workouts = list(record.workouts)
             for index, (workout_id, session) in enumerate(zip(workouts, recording.sessions, strict=True)):
@@ -209,7 +211,9 @@ class Importer(NamedTuple):
         """Add the streams and registers that the workout lacks. Laps are added where it has none."""
         workout_id = there.key.id
         source = uuid5(import_id, str(index))
-        mine = {chunk_id for chunk_id, _ in chunks(source, session)}  # of an attempt that was cut off
+        mine = await asyncio.to_thread(
+            lambda: {chunk_id for chunk_id, _ in chunks(source, session)}
+        )  # of one that was cut off
         stored = await self.track_store.listed(user_id, workout_id)
         recorded = {stream for chunk_id, stream in stored.items() if chunk_id not in mine}
         has_laps = any(path.startswith("laps/") for path in there.values)

@@ -33,14 +33,13 @@ class Kept(NamedTuple):
 async def keep(store: Store, log: Log, user_id: str, *, timezone: str, now_ms: int) -> Kept:
     """Called again with the same log, it changes nothing. Raises AccountDeleted and StoreUnavailable."""
     ids = workout_ids(log, user_id)
-    given = {
-        Key(COLLECTION, workout_id): dict(_values(workout_id, log, workout, timezone))
-        for workout_id, workout in zip(ids, log.workouts, strict=True)
-    }
-    left = sorted(given)
+    logged = {Key(COLLECTION, workout_id): workout for workout_id, workout in zip(ids, log.workouts, strict=True)}
+    left = sorted(logged)
     new = 0
 
     def step(state: State) -> Outcome:
+        # Of these alone: all values of a long log at once take hundreds of megabytes.
+        given = {key: dict(_values(key.id, log, logged[key], timezone)) for key in state.keys}
         return merge.fill_all(given, state, now_ms=now_ms)
 
     while left:

@@ -13,13 +13,14 @@ from sync.tracks import Number, Sample, Stream
 MAX_SESSIONS: Final = 50
 # Records, beats and everything else a file may list: at two a second, 35 hours. 50 to 90 µs each, measured.
 MAX_POINTS: Final = 250_000
-
+# Importing keeps 200 of a workout. What a file of nothing but laps has is not carried out of the process that reads it.
+MAX_LAPS: Final = 10_000
 
 FileFormat = Literal["fit", "gpx", "tcx"]
 
 
 class TooComplex(Exception):
-    """More points or sessions than one file may have."""
+    """More points, laps or sessions than one file may have."""
 
 
 class Samples(Struct, frozen=True, array_like=True):

@@ -24,6 +24,10 @@ M_A_MILE: Final = 1_609.344
 
 # Twenty years of five sets of six exercises every other day are 110,000.
 MAX_ROWS: Final = 200_000
+# Three a day for twenty years are 22,000; each is a document to write before the answer.
+MAX_WORKOUTS: Final = 25_000
+# A log of as many is another language's or none; each costs a try of every form of times.
+MAX_WRONG_ROWS: Final = 10_000
 # A document has 2,000 paths, and a set takes up to nine.
 MAX_SETS_A_WORKOUT: Final = 200
 MAX_TEXT: Final = 500
@@ -141,6 +145,9 @@ def parsed(
             )
         except _RowInvalid as invalid:
             errors.append(RowError(number, str(invalid)))
+            if len(errors) == MAX_WRONG_ROWS:
+                errors.append(RowError(number, f"{MAX_WRONG_ROWS} rows are wrong; the rest was not read."))
+                break
     ordered = sorted(workouts.values(), key=lambda workout: (workout.started_at_ms, workout.title))
     return Log(
         app=app,
@@ -262,6 +269,8 @@ def _delimiter(text: str) -> str:
 def _workout_of(workouts: dict[tuple[str, str], _Workout], title: str, local_start: str, zone: ZoneInfo) -> _Workout:
     key = (local_start, title)
     if key not in workouts:
+        if len(workouts) >= MAX_WORKOUTS:
+            raise _RowInvalid(f"A log may have {MAX_WORKOUTS} workouts.")
         workouts[key] = _Workout(_text(title) or "Workout", local_start[:MAX_TEXT], _instant_ms(local_start, zone))
     return workouts[key]
 

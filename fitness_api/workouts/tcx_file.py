@@ -9,7 +9,7 @@ from fitness_api.workouts import track_points
 from fitness_api.workouts.recording import Lap, Recording, Session
 from fitness_api.workouts.track_points import Point, not_negative, number, positive, rounded
 from fitness_api.workouts.xml_reader import Fields, Reader
-from sync.tracks import Number, Sample, Stream, is_number
+from sync.tracks import MAX_OFFSET_MS, Number, Sample, Stream, is_number
 
 _ELEMENTS: Final = ("Activity", "Lap", "Trackpoint", "Creator")
 _SPORTS: Final = {
@@ -99,7 +99,8 @@ def _without_points(laps: list[Lap], fields: list[Fields], sport: str) -> Sessio
     if not laps:
         return None
     began = min(lap.started_at_ms for lap in laps)
-    ended = max(lap.started_at_ms + round(1000 * (lap.timer_time_s or 0)) for lap in laps)
+    ends = [lap.started_at_ms + round(1000 * (lap.timer_time_s or 0)) for lap in laps]
+    ended = max((end for end in ends if end - began <= MAX_OFFSET_MS), default=began)  # as of points: within a month
     if ended == began:
         return None
     return Session(

@@ -227,3 +227,23 @@ async def test_a_workout_has_a_picture(ada: Client) -> None:
     assert again.status_code == 304
     note = (await ada.made(title="Yoga"))["id"]
     assert "Nothing was recorded" in (await ada.call("GET", f"/{note}/chart.svg")).text
+
+
+async def test_pages_lose_no_workout_whose_start_is_no_instant(api: httpx.AsyncClient) -> None:
+    headers = bearer(await registered(api))
+    made = set()
+    starts: list[Any] = ["", "", "soon", 5, None, ["2026-05-01T06:30:00.000Z"], {}]
+    for started_at in starts:
+        answer = await api.post("/v1/workouts", json={"started_at": started_at, "title": "x"}, headers=headers)
+        assert answer.status_code == 201, answer.text
+        made.add(answer.json()["id"])
+    found: list[str] = []
+    asked: dict[str, Any] = {"limit": 1}
+    while True:
+        page = (await api.get("/v1/workouts", params=asked, headers=headers)).json()
+        found += [workout["id"] for workout in page["workouts"]]
+        if page["cursor"] is None:
+            break
+        asked["cursor"] = page["cursor"]
+    assert len(found) == len(made)
+    assert set(found) == made

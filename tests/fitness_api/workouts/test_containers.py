@@ -1,6 +1,7 @@
 import contextlib
 import gzip
 import io
+import tracemalloc
 import zipfile
 from hashlib import sha256
 
@@ -129,3 +130,21 @@ def test_a_directory_of_countless_entries_is_refused_before_it_is_listed(monkeyp
     monkeypatch.setattr(zipfile, "ZipFile", None)
     with pytest.raises(FileDamaged, match="entries"):
         opened(many, limit_bytes=LIMIT)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_compressions_whose_output_the_library_does_not_bound_are_refused(method: int) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", method) as archive:
+        archive.writestr("ride.gpx", GPX + bytes(32 * LIMIT))
+    tracemalloc.start()
+    try:
+        with pytest.raises(FileDamaged):
+            opened(packed.getvalue(), limit_bytes=LIMIT)
+        assert tracemalloc.get_traced_memory()[1] < 8 * LIMIT
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_entry_without_a_name_is_rubbish() -> None:
+    assert opened(zipped(("?", b""), ("ride.gpx", GPX)).replace(b"?", b"\0"), limit_bytes=LIMIT).format == "gpx"

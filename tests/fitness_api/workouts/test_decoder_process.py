@@ -11,7 +11,7 @@ from msgspec import msgpack
 
 from fitness_api.workouts import decoder_process, fit_file
 from fitness_api.workouts.decoder_process import decode
-from fitness_api.workouts.recording import MAX_SESSIONS, Recording, TooComplex
+from fitness_api.workouts.recording import MAX_LAPS, MAX_SESSIONS, Recording, TooComplex
 from tests.fitness_api.workouts.recordings import (
     INDOOR,
     MULTISPORT,
@@ -200,3 +200,14 @@ def test_the_process_gives_msgpack() -> None:
 def test_the_process_says_why_there_is_none(data: bytes, code: int) -> None:
     done = ran(data)
     assert (done.returncode, done.stdout, done.stderr) == (code, b"", b"")
+
+
+def test_laps_are_bounded() -> None:
+    lap = b'<Lap StartTime="2026-05-01T06:30:00Z"><TotalTimeSeconds>9</TotalTimeSeconds></Lap>'
+    head, tail = (
+        b'<TrainingCenterDatabase><Activities><Activity Sport="Running">',
+        b"</Activity></Activities></TrainingCenterDatabase>",
+    )
+    assert len(decode(head + MAX_LAPS * lap + tail).sessions[0].laps) == MAX_LAPS
+    with pytest.raises(TooComplex, match="laps"):
+        decode(head + (MAX_LAPS + 1) * lap + tail)

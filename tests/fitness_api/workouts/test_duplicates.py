@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 
-from fitness_api.workouts import duplicates, imports
+from fitness_api.workouts import decoder, duplicates, imports
 from fitness_api.workouts.errors import DecoderBusy
 from fitness_api.workouts.recording import Samples, Session
 from sync import edit
@@ -183,3 +183,12 @@ async def test_an_import_that_does_not_end_holds_up_others_for_so_long_only(
     assert (await bench.send(recorded("activity_5039744860.gpx"), user=new_id())).is_new
     await bench.leases.leave(f"imports/{bench.user}", "somebody")
     assert (await bench.send(recorded("activity_5039744860.gpx"))).is_new
+
+
+async def test_an_import_to_take_apart_waits_for_room_before_its_file_is_read(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, second = [await bench.send(recorded(name)) for name in ("activity_4801048867.gpx", RIDE_OF_EIGHT_LAPS)]
+    monkeypatch.setattr(decoder, "MAX_HELD_BYTES", 1)
+    with pytest.raises(DecoderBusy):
+        await bench.importer.separate(bench.user, second.import_id, now_ms=NOW_MS)

@@ -186,3 +186,14 @@ def test_a_start_in_no_time_of_this_app_is_told(date: str, zone: str) -> None:
 def test_a_first_line_that_is_none(header: str) -> None:
     with pytest.raises(NotALog):
         parsed(header, timezone=BERLIN)
+
+
+def test_wrong_rows_and_workouts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strength_csv, "MAX_WRONG_ROWS", 2)
+    wrong = parsed(STRONG + "x,Push,1h,Bench,1,,5,,,,,\n" * 9, timezone=BERLIN)
+    assert [error.row for error in wrong.errors] == [2, 3, 3]
+    monkeypatch.setattr(strength_csv, "MAX_WORKOUTS", 2)
+    rows = "".join(f"2026-05-01 0{hour}:00:00,Push,1h,Bench,1,,5,,,,,\n" for hour in (1, 2, 3, 1))
+    log = parsed(STRONG + rows, timezone=BERLIN)
+    assert [len(workout.sets) for workout in log.workouts] == [2, 1]
+    assert [error.row for error in log.errors] == [4]

@@ -112,3 +112,11 @@ def test_too_many_points_are_too_complex(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(track_points, "MAX_POINTS", 2)
     with pytest.raises(TooComplex, match="points"):
         read(activity(lap(0, *(point(second) for second in range(3)))))
+
+
+def test_laps_without_points_that_last_for_centuries_are_no_session() -> None:
+    assert [
+        session.ended_at_ms - session.started_at_ms for session in read(activity(lap(0, seconds=1e12))).sessions
+    ] == []
+    [session] = read(activity(lap(0, seconds=60), lap(60, seconds=1e12))).sessions
+    assert session.ended_at_ms - session.started_at_ms == 60_000
