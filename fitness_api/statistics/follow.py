@@ -35,14 +35,14 @@ async def up_to_date(sources: FactSources, user_id: str, *, places: asyncio.Sema
     `places` bounds how many samples a process holds. Raises AccountDeleted and StoreUnavailable.
     """
     try:
-        return await _drawn_up(sources, user_id, timezone, places)
+        return await _drawn_up(sources, user_id, places)
     except AccountDeleted:
         # The erasure may have passed before the last facts were written.
         await sources.facts.erase(user_id)
         raise
 
 
-async def _drawn_up(sources: FactSources, user_id: str, timezone: str, places: asyncio.Semaphore) -> Followed:
+async def _drawn_up(sources: FactSources, user_id: str, places: asyncio.Semaphore) -> Followed:
     followed = await sources.facts.followed(user_id)
     head = await sources.store.head(user_id)
     if head is None:
@@ -54,10 +54,13 @@ async def _drawn_up(sources: FactSources, user_id: str, timezone: str, places: a
     if after > head.seq:  # it was restored to a state of before, without a new epoch
         await sources.facts.erase(user_id)
         after = 0
+    epoch = head.epoch
     while True:
         async with sources.store.view(user_id) as view:
             if view is None:
                 return Followed(epoch=0, seq=0, version=facts.VERSION)
+            if view.head.epoch != epoch:  # a backup was restored meanwhile, whose sequences are others
+                after, epoch = 0, view.head.epoch
             changed: list[Document] = []
             async for document in view.changed([COLLECTION], after=after, upto=view.head.seq):
                 changed.append(document)
