@@ -136,6 +136,13 @@ class Page:
     async def heading(self) -> str:
         return str(await self.evaluate("() => document.querySelector('h1')?.innerText ?? ''"))
 
+    async def focused(self) -> str:
+        """Return the id of what has the focus, which a page that asks for it gets a moment after it was loaded."""
+        async with asyncio.timeout(10):
+            while not (found := str(await self.evaluate("() => document.activeElement?.id ?? ''"))):
+                await asyncio.sleep(0.05)
+        return found
+
     async def fill(self, label: str, text: str) -> None:
         """Type into the field with this label."""
         await self.evaluate(_BY_LABEL, label)

@@ -23,7 +23,6 @@ Database = AsyncDatabase[dict[str, Any]]
 PICTURES = os.environ.get("FITNESS_TEST_PICTURES")
 
 _FITS = "() => document.documentElement.scrollWidth <= document.documentElement.clientWidth"
-_FOCUSED = "() => document.activeElement?.id ?? ''"
 _NAMELESS = """() => [...document.querySelectorAll("input:not([type=hidden]), button, a")]
     .filter((one) => !(one.labels?.length || one.innerText?.trim())).map((one) => one.outerHTML)"""
 
@@ -84,7 +83,7 @@ async def test_a_user_allows_an_app(page: Page, http: httpx.AsyncClient, databas
         await look(page, "login")
         await log_in(page, "wrong horse")
         assert "The address or the password is wrong." in await page.text()
-        assert await page.evaluate(_FOCUSED) == "password"
+        assert await page.focused() == "password"
         await look(page, "login-wrong")
         await page.fill("Password", CREDENTIALS["password"])
         await page.press("Log in")
@@ -113,7 +112,7 @@ async def test_a_user_logs_a_watch_in(page: Page, http: httpx.AsyncClient) -> No
     await page.fill("Code that the device shows", "bcdf ghjk")
     await page.press("Continue")
     assert "No device waits by this code." in await page.text()
-    assert await page.evaluate(_FOCUSED) == "user_code"
+    assert await page.focused() == "user_code"
     await look(page, "device-wrong")
     await page.fill("Code that the device shows", device["user_code"].lower())
     await page.press("Continue")
@@ -133,7 +132,7 @@ async def test_a_keyboard_is_enough(page: Page, http: httpx.AsyncClient, databas
         app = await client(database, redirect_uris=("http://127.0.0.1/done",))
         await page.goto(f"{http.base_url}/v1/oauth/authorize?{urlencode(asking(app, redirect_uri=redirect_uri))}")
         await page.key("Tab")
-        assert await page.evaluate(_FOCUSED) == "email"
+        assert await page.focused() == "email"
         assert await page.evaluate("() => getComputedStyle(document.activeElement).outlineStyle") == "solid"
         await page.command("Input.insertText", text=CREDENTIALS["email"])
         await page.key("Tab")

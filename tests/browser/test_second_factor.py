@@ -132,7 +132,7 @@ async def test_an_app_and_recovery_codes_complete_a_users_login(page: Page, http
     await page.fill("Code", "12345")
     await page.press("Continue")
     assert "This code is wrong, or was used before." in await page.text()
-    assert await page.evaluate("() => document.activeElement?.id ?? ''") == "code"
+    assert await page.focused() == "code"
     await look(page, "second-factor-wrong")
     await page.fill("Code", code(secret, steps=1))
     await page.press("Continue")
