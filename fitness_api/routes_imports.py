@@ -279,7 +279,7 @@ OPERATIONS: tuple[Operation, ...] = (
         is_repeatable=True,
         parameters=(Parameter(name="id", where="path", description="The import's id.", type=UUID, required=True),),
         answers={200: ImportAnswer},
-        problems=("not_found", "decoder_busy", "document_purged", "document_full", "unavailable"),
+        problems=("not_found", "file_unreadable", "decoder_busy", "document_purged", "document_full", "unavailable"),
     ),
     Operation(
         method="GET",

@@ -33,7 +33,9 @@ from fitness_api.statistics.summaries import Load, LoadMethod, Records, Week, Zo
 
 MAX_WEEKS: Final = 530  # ten years
 MAX_DAYS: Final = 3_660
-_KEPT_S: Final = 86_400  # the day is in the key
+_KEPT_S: Final = (
+    3_600  # a screen that is opened again; health data rests there no longer, and no longer than that past an erasure
+)
 
 _SVG: Final = "image/svg+xml"
 _PRIVATE: Final = {"Cache-Control": "private, no-cache"}

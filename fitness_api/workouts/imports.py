@@ -20,7 +20,7 @@ from fitness_api.workouts.containers import File
 from fitness_api.workouts.decoder import Decoder
 from fitness_api.workouts.decoder_process import MAX_FILE_BYTES
 from fitness_api.workouts.duplicates import STARTS_WITHIN_MS, found
-from fitness_api.workouts.errors import DecoderBusy
+from fitness_api.workouts.errors import DecoderBusy, FileUnreadable
 from fitness_api.workouts.import_store import ImportRecord, ImportStore, Merged
 from fitness_api.workouts.recording import Lap, Recording, Session
 from sync import clock, exchange, merge, tracks
@@ -111,6 +111,8 @@ class Importer(NamedTuple):
             keep(record.size_bytes)
             file = b"".join([piece async for piece in self.imports.read_file(record)])
             recording = await self.decoder.decode(file)
+        if len(recording.sessions) != len(record.workouts):
+            raise FileUnreadable("The file is read otherwise by now, and what it added cannot be told apart.")
         async with self._erasing_what_is_erased(user_id), self._alone(user_id):
             workouts = list(record.workouts)
             for index, (workout_id, session) in enumerate(zip(workouts, recording.sessions, strict=True)):

@@ -5,11 +5,12 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from pymongo.asynchronous.database import AsyncDatabase
 
 from fitness_api.workouts import decoder, duplicates, imports
-from fitness_api.workouts.errors import DecoderBusy
-from fitness_api.workouts.recording import Samples, Session
+from fitness_api.workouts.errors import DecoderBusy, FileUnreadable
+from fitness_api.workouts.recording import Recording, Samples, Session
 from sync import edit
 from sync.document import Document, Key, read
 from sync.errors import StoreUnavailable
@@ -159,6 +160,23 @@ async def test_a_merge_can_be_undone(bench: Bench) -> None:
     assert (await bench.send(recorded(RIDE_OF_EIGHT_LAPS))).workouts == [own]
     assert await bench.importer.separate(bench.user, new_id(), now_ms=NOW_MS) is None
     assert await bench.importer.separate(new_id(), second.import_id, now_ms=NOW_MS) is None
+
+
+async def test_a_file_that_is_read_otherwise_by_now_cannot_be_taken_apart(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.send(recorded("activity_5039744860.gpx"))
+    merged = await bench.send(recorded("activity_5039744860.tcx"))
+    before = read(await bench.document(merged.workouts[0]))
+    one = await bench.importer.decoder.decode(recorded("activity_5039744860.tcx"))
+
+    async def decode(_: bytes) -> Recording:
+        return replace(one, sessions=[*one.sessions, *one.sessions])
+
+    monkeypatch.setattr(bench.importer.decoder, "decode", decode)
+    with pytest.raises(FileUnreadable):
+        await bench.importer.separate(bench.user, merged.import_id, now_ms=NOW_MS)
+    assert read(await bench.document(merged.workouts[0])) == before
 
 
 @pytest.mark.parametrize("writes", range(8))
